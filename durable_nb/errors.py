@@ -1,0 +1,171 @@
+"""Every error a user can meet.
+
+Convention: the message is one or two sentences that say what happened, to which task, run and node, and what to do next.
+Control-flow signals that user code must not swallow by accident (`Evicted`) derive from `BaseException`; everything else
+derives from `DurableError`, so that `except DurableError` catches what this package raises and nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DurableError(Exception):
+    """Base class of every error that durable_nb raises."""
+
+
+# ---------------------------------------------------------------- declaring and running
+
+
+class DeclarationError(DurableError):
+    """A task, condition or option was declared in a way that cannot work."""
+
+
+class UnknownTaskError(DurableError):
+    """No task of that name is defined here."""
+
+
+class UnknownRunError(DurableError):
+    """No run with that id, or more than one with that prefix, is in the log."""
+
+
+class InputValidationError(DurableError, ValueError):
+    """An input, event payload or answer does not fit its declared type. Nothing was written."""
+
+
+class IllegalTaskOutputError(DurableError, TypeError):
+    """A task, memo or step gave a value that JSON cannot hold."""
+
+
+class PayloadTooLargeError(DurableError, ValueError):
+    """A payload is larger than the log takes."""
+
+
+class ExpressionError(DurableError, ValueError):
+    """A CEL expression does not compile, or is too large or too deep."""
+
+
+class ExpressionEvaluationError(DurableError):
+    """A CEL expression failed on an input: a type that does not fit, a missing field, or its budget ran out."""
+
+
+class SyncCallError(DurableError, RuntimeError):
+    """A sync form was called on the engine's own thread, where it would never return. Use the `aio_` form that is named."""
+
+
+class ChildKeyConflictError(DurableError):
+    """A child key was used again in the same run with another task or input."""
+
+
+# ---------------------------------------------------------------- outcomes of runs
+
+
+class NonRetryableException(DurableError):  # noqa: N818  Hatchet's name
+    """Raise this in a task to fail the run at once, whatever retries are left."""
+
+
+class TaskRunError(DurableError):
+    """A run failed.
+
+    Attributes:
+        exc: the failure's message.
+        exc_type: the name of the exception's class, as it was raised in the task.
+        trace: the traceback as text.
+        task_run_external_id: the id of the failed run.
+    """
+
+    def __init__(self, exc: str, exc_type: str = "Exception", trace: str = "", task_run_external_id: str = "") -> None:
+        self.exc = exc
+        self.exc_type = exc_type
+        self.trace = trace
+        self.task_run_external_id = task_run_external_id
+        super().__init__(f"{exc_type}: {exc}" if exc else exc_type)
+
+    def __reduce__(self) -> tuple[type[TaskRunError], tuple[str, str, str, str]]:
+        return type(self), (self.exc, self.exc_type, self.trace, self.task_run_external_id)
+
+
+class FailedTaskRunExceptionGroup(ExceptionGroup[TaskRunError], DurableError):  # noqa: N818  Hatchet's name
+    """Several runs of one call failed; `.exceptions` holds a TaskRunError for each."""
+
+    def derive(self, excs: Sequence[TaskRunError]) -> FailedTaskRunExceptionGroup:  # type: ignore[override]
+        """Keep the class when the group is split."""
+        return FailedTaskRunExceptionGroup(self.message, excs)
+
+
+class RunCancelledError(DurableError):
+    """The awaited run was cancelled."""
+
+
+class ExecutionTimeoutError(DurableError, TimeoutError):
+    """An attempt worked for longer than its `execution_timeout`, waits not counted."""
+
+
+class ScheduleTimeoutError(DurableError, TimeoutError):
+    """A run stood in the queue for longer than its `schedule_timeout`."""
+
+
+class NonDeterminismError(DurableError):
+    """A replay asked for something else than what the log has recorded at that position.
+
+    Attributes:
+        node_id: the checkpoint's number.
+        expected: what was recorded there.
+        received: what the code asks now.
+    """
+
+    def __init__(self, node_id: int, expected: str, received: str) -> None:
+        self.node_id = node_id
+        self.expected = expected
+        self.received = received
+        super().__init__(
+            f"checkpoint {node_id} was recorded as {expected}, but the code now asks for {received}. "
+            "The run is parked, nothing is lost: restore the code it started with, or reset or fork it before this checkpoint."
+        )
+
+
+class Evicted(BaseException):  # noqa: N818  a signal, not an error
+    """Thrown into a waiting durable task to free its slot; it will be entered again when its wait is over. Let it pass."""
+
+
+# ---------------------------------------------------------------- the log and its owners
+
+
+class LogError(DurableError):
+    """The log cannot be opened, read or written."""
+
+
+class NotALogError(LogError):
+    """The file is no SQLite database, or one that another program made."""
+
+
+class NewerLogError(LogError):
+    """The log was made by a newer version of durable_nb."""
+
+
+class LogUnwritableError(LogError):
+    """The log's file or folder cannot be written."""
+
+
+class LogBusyError(LogError):
+    """Another process held the log's write lock for longer than the busy time-out."""
+
+
+class LogFailedError(LogError):
+    """A commit failed (a full disk, an I/O error): the engine stopped, and what was not acknowledged is not in the log."""
+
+
+class InertLogError(LogError):
+    """The log is not in this user's list of known logs, so nothing of it is executed until it is trusted."""
+
+
+class UntrustedError(DurableError):
+    """A definition or a run in the log does not carry this user's signature, so it is not executed."""
+
+
+class StaleEpochError(DurableError):
+    """Another worker owns the run now; the write of its former owner was refused."""
+
+
+class EngineStoppedError(DurableError):
+    """The engine was stopped while the call waited. The run itself is safe in the log."""
