@@ -72,7 +72,10 @@ class TaskRunError(DurableError):
         exc_type: the name of the exception's class, as it was raised in the task.
         trace: the traceback as text.
         task_run_external_id: the id of the failed run.
+        node_id: in a durable task, the checkpoint that brought the failure.
     """
+
+    node_id: int | None = None
 
     def __init__(self, exc: str, exc_type: str = "Exception", trace: str = "", task_run_external_id: str = "") -> None:
         self.exc = exc

@@ -1,0 +1,73 @@
+"""durable_nb: durable execution inside the notebook.
+
+A task asks, the log remembers, the engine moves, the notebook shows. Names are imported when they are first used, so that importing the package is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable_nb.client import Durable as Durable
+    from durable_nb.engine.context import Context as Context
+    from durable_nb.engine.context import DurableContext as DurableContext
+    from durable_nb.engine.context import SleepResult as SleepResult
+    from durable_nb.errors import DurableError as DurableError
+    from durable_nb.errors import NonDeterminismError as NonDeterminismError
+    from durable_nb.errors import NonRetryableException as NonRetryableException
+    from durable_nb.errors import RunCancelledError as RunCancelledError
+    from durable_nb.errors import TaskRunError as TaskRunError
+    from durable_nb.tasks.conditions import SleepCondition as SleepCondition
+    from durable_nb.tasks.conditions import UserEventCondition as UserEventCondition
+    from durable_nb.tasks.conditions import or_ as or_
+    from durable_nb.tasks.options import EvictionPolicy as EvictionPolicy
+    from durable_nb.tasks.payload import EmptyModel as EmptyModel
+    from durable_nb.tasks.refs import RunRef as RunRef
+
+__version__ = "0.1.0"
+
+HOMES = {
+    "Context": "engine.context",
+    "Durable": "client",
+    "DurableContext": "engine.context",
+    "DurableError": "errors",
+    "EmptyModel": "tasks.payload",
+    "EvictionPolicy": "tasks.options",
+    "NonDeterminismError": "errors",
+    "NonRetryableException": "errors",
+    "RunCancelledError": "errors",
+    "RunRef": "tasks.refs",
+    "SleepCondition": "tasks.conditions",
+    "SleepResult": "engine.context",
+    "TaskRunError": "errors",
+    "UserEventCondition": "tasks.conditions",
+    "or_": "tasks.conditions",
+}
+__all__ = sorted(HOMES)  # noqa: PLE0605  the keys are literals
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'durable_nb' has no attribute '{name}'")
+    value = getattr(import_module(f"durable_nb.{HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Load the notebook extension: `%load_ext durable_nb`."""
+    from durable_nb.notebook.extension import load  # noqa: PLC0415
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Stop the engine; its runs stay in the log: `%unload_ext durable_nb`."""
+    from durable_nb.notebook.extension import unload  # noqa: PLC0415
+
+    unload(shell)

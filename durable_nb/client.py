@@ -1,0 +1,365 @@
+"""`Durable`: what a person holds. Declares tasks, opens the log, runs tasks, pushes events, tells how runs are.
+
+One async core on the engine's thread; every sync form is that core called through `EngineThread.call`, made in one place. The engine starts when it is
+first needed. All methods may be called from any thread, the aio forms from any event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.errors import InertLogError, RunCancelledError
+from durable_nb.log.connection import Durability, prepare
+from durable_nb.tasks.options import EvictionPolicy, TaskOptions, parse_duration
+from durable_nb.tasks.refs import RunRef
+from durable_nb.tasks.task import BulkItem, Kind, Task
+
+if TYPE_CHECKING:
+    from durable_nb.definitions.trust import Keyring
+    from durable_nb.engine.clock import Clock
+    from durable_nb.engine.dispatch import Slots
+    from durable_nb.engine.engine import Engine
+    from durable_nb.engine.thread import EngineThread
+    from durable_nb.log.records import EventReport, NewRun, RunView
+
+LOG_VARIABLE = "DURABLE_NB_LOG"
+DEFAULT_LOG = "durable.db"
+Duration = timedelta | str | float
+
+
+class Durable:
+    """The app object.
+
+    Args:
+        log: the log's path; else the environment variable ``DURABLE_NB_LOG``; else ``durable.db`` in the working directory.
+        durability: ``"full"`` (every acknowledged checkpoint survives a power cut) or ``"relaxed"`` (survives a killed process only).
+        home: the notebook or script that this serves; runs of definitions restored from the log stay at their home.
+        slots: how many runs may be in memory at once.
+        clock: where time is read; tests give a virtual one.
+        keyring: the user's key and list of known logs.
+
+    Example:
+        >>> durable = Durable("example.db")                        # doctest: +SKIP
+        >>> @durable.task()                                        # doctest: +SKIP
+        ... def double(input: int, ctx: Context) -> int:
+        ...     return 2 * input
+        >>> double.run(21)                                         # doctest: +SKIP
+        42
+    """
+
+    def __init__(
+        self, log: str | os.PathLike[str] | None = None, *, durability: Durability = "full", home: str = "", slots: Slots | None = None,
+        clock: Clock | None = None, keyring: Keyring | None = None,
+    ) -> None:  # fmt: skip
+        from durable_nb.engine.registry import Registry  # noqa: PLC0415
+
+        self.path = Path(log if log is not None else os.environ.get(LOG_VARIABLE) or DEFAULT_LOG).expanduser().absolute()
+        self.tasks = Registry()
+        self.event = Events(self)
+        self.runs = Runs(self)
+        self.home = home
+        self._durability: Durability = durability
+        self._slots = slots
+        self._clock = clock
+        self._keyring = keyring
+        self._lock = threading.Lock()
+        self._thread: EngineThread | None = None
+        self._engine: Engine | None = None
+
+    def __repr__(self) -> str:
+        return f"<Durable {self.path} {'open' if self._engine else 'closed'}>"
+
+    # ------------------------------------------------------------ declaring
+
+    def task(self, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Task[Any]]:
+        """Declare a regular task: ``(input, ctx)``, sync or async, run to its end in a slot.
+
+        Args:
+            name: the function's name by default.
+            options: `retries`, `backoff_factor`, `backoff_max_seconds` (seconds), `execution_timeout`, `schedule_timeout` (timedelta, seconds or
+                ``"90s"``), `default_priority` (1 to 3), `default_additional_metadata`.
+
+        Raises:
+            DeclarationError: a signature or option that cannot work.
+        """
+        return self._declarer("task", name, options)
+
+    def durable_task(self, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Task[Any]]:
+        """Declare a durable task: ``async def f(input, ctx)`` with a `DurableContext`. Options as for `task`, and `eviction_policy`."""
+        return self._declarer("durable_task", name, options)
+
+    def _declarer(self, kind: Kind, name: str | None, options: dict[str, Any]) -> Callable[[Callable[..., Any]], Task[Any]]:
+        checked = make_options(**options)
+        return lambda function: self.add(Task(function, host=self, kind=kind, name=name, options=checked))
+
+    def add(self, task: Task[Any]) -> Task[Any]:
+        """Serve a task from now on; one of the same name is replaced."""
+        self.tasks.add(task)
+        if self._engine is not None:
+            self._engine.post(self._engine.dispatcher.look)
+        return task
+
+    # ------------------------------------------------------------ the engine
+
+    @property
+    def engine(self) -> Engine:
+        """The running engine; started if it is not.
+
+        Raises:
+            LogError: the log cannot be opened; InertLogError: it is not known to this user.
+        """
+        with self._lock:
+            if self._engine is None:
+                self._start()
+            assert self._engine is not None  # noqa: S101  _start has set it
+            return self._engine
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the engine runs."""
+        return self._engine is not None
+
+    @property
+    def keyring(self) -> Keyring:
+        """The user's key and list of known logs."""
+        if self._keyring is None:
+            from durable_nb.definitions.trust import Keyring  # noqa: PLC0415
+
+            self._keyring = Keyring.default()
+        return self._keyring
+
+    def _start(self) -> None:
+        from durable_nb.engine.clock import SystemClock  # noqa: PLC0415
+        from durable_nb.engine.engine import Engine  # noqa: PLC0415
+        from durable_nb.engine.thread import EngineThread  # noqa: PLC0415
+
+        self.log_id = self._open_log()
+        thread = EngineThread()
+        engine = Engine(
+            self.path, self, self.tasks, clock=self._clock or SystemClock(), home=self.home, slots=self._slots, sign=self._sign
+        )
+        try:
+            thread.call(lambda: engine.open(self._durability), aio="")
+        except BaseException:
+            thread.stop()
+            raise
+        self._thread, self._engine = thread, engine
+
+    def _open_log(self) -> str:
+        """Create or check the log; refuse one that this user has not made or trusted."""
+        log_id, is_new = prepare(self.path)
+        if is_new:
+            self.keyring.remember(log_id, self.path)
+        elif not self.keyring.knows(log_id):
+            raise InertLogError(
+                f"The log {self.path} was not made by this user, so nothing of it is executed. Look at what is in it, then say `%durable trust`, "
+                "or durable.trust() in a script."
+            )
+        return log_id
+
+    def trust(self) -> None:
+        """Take the log into this user's list of known logs, so that its runs are executed."""
+        log_id, _ = prepare(self.path)
+        self.keyring.remember(log_id, self.path)
+
+    def _sign(self, run: NewRun) -> bytes | None:
+        return self.keyring.sign("run", self.log_id, run.id, run.task, run.version or "", run.input)
+
+    def open(self) -> Durable:
+        """Open the log and let its runs go on; else the first use does."""
+        return self if self.engine else self
+
+    def close(self) -> None:
+        """Give every run back to the log and stop the engine; a later use starts it again."""
+        with self._lock:
+            engine, thread, self._engine, self._thread = self._engine, self._thread, None, None
+        if engine is not None and thread is not None:
+            thread.call(engine.close, aio="")
+            thread.stop()
+
+    def __enter__(self) -> Durable:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, make: Callable[[], Awaitable[Any]], *, aio: str) -> Any:
+        """Run an aio form from synchronous code (see `EngineThread.call`)."""
+        return self._thread_of().call(make, aio=aio)
+
+    async def aio_call(self, make: Callable[[], Awaitable[Any]]) -> Any:
+        """Run a coroutine on the engine's loop and await it from any loop (see `EngineThread.aio_call`)."""
+        return await self._thread_of().aio_call(make)
+
+    def _thread_of(self) -> EngineThread:
+        engine = self.engine
+        assert engine is not None and self._thread is not None  # noqa: S101, PT018  set together
+        return self._thread
+
+    # ------------------------------------------------------------ running
+
+    async def aio_start(self, task: Task[Any], items: Sequence[BulkItem], *, wait: bool) -> list[Any]:
+        """Start runs, as children where a task is running; give refs, or an output or error each where `wait`."""
+        from durable_nb.engine.running import start  # noqa: PLC0415
+
+        engine = self.engine
+        return await self.aio_call(lambda: start(engine, task, items, wait=wait))  # type: ignore[no-any-return]
+
+    async def aio_start_named(
+        self, task: Task[Any], input: object, *, key: str | None = None, metadata: Mapping[str, object] | None = None
+    ) -> RunRef[Any]:
+        """Start a run that `key` names for good: with a key that is in the log, give the run that has it."""
+        engine = self.engine
+
+        async def start() -> RunRef[Any]:
+            run, _ = engine.new_run(task, BulkItem(input=input, additional_metadata=metadata), parent=None, index=None, key=key)
+            [(number, run_id)] = await engine.start_runs(task, [run])
+            return RunRef(self, run_id, number, task.name)
+
+        return await self.aio_call(start)  # type: ignore[no-any-return]
+
+    def start_named(
+        self, task: Task[Any], input: object, *, key: str | None = None, metadata: Mapping[str, object] | None = None
+    ) -> RunRef[Any]:
+        """As `aio_start_named`, from synchronous code."""
+        return self.call(lambda: self.aio_start_named(task, input, key=key, metadata=metadata), aio="durable.aio_start_named(…)")  # type: ignore[no-any-return]
+
+    async def aio_result_of(self, ref: RunRef[Any]) -> Any:
+        """Wait for the end of a run; inside a durable task as a checkpoint."""
+        from durable_nb.engine.running import result  # noqa: PLC0415
+
+        engine = self.engine
+        return await self.aio_call(lambda: result(engine, ref))
+
+
+class Events:
+    """`durable.event`: pushing events."""
+
+    def __init__(self, host: Durable) -> None:
+        self._host = host
+
+    async def aio_push(
+        self,
+        key: str,
+        payload: object = None,
+        *,
+        additional_metadata: Mapping[str, object] | None = None,
+        scope: str | None = None,
+    ) -> EventReport:
+        """Push an event; inside a durable task as a checkpoint. It reaches every wait that was registered before it.
+
+        Args:
+            key: such as ``"approve:sales"``. payload: any JSON value, or a model.
+            scope: waits with a scope take only events of theirs.
+
+        Returns:
+            What it did: `.matched_runs` (ids), `.near_misses` (filters that failed on it).
+        """
+        from durable_nb.engine.running import push  # noqa: PLC0415
+
+        engine = self._host.engine
+        return await self._host.aio_call(  # type: ignore[no-any-return]
+            lambda: push(engine, key, {} if payload is None else payload, scope=scope, metadata=dict(additional_metadata or {}))
+        )
+
+    def push(
+        self,
+        key: str,
+        payload: object = None,
+        *,
+        additional_metadata: Mapping[str, object] | None = None,
+        scope: str | None = None,
+    ) -> EventReport:
+        """As `aio_push`, from synchronous code."""
+        return self._host.call(  # type: ignore[no-any-return]
+            lambda: self.aio_push(key, payload, additional_metadata=additional_metadata, scope=scope),
+            aio="await durable.event.aio_push(…)",
+        )
+
+
+class Runs:
+    """`durable.runs`: reading runs, and taking up blocked ones."""
+
+    def __init__(self, host: Durable) -> None:
+        self._host = host
+
+    async def aio_get(self, run: str) -> RunView:
+        """Give a run's state by its id, the start or end of one, or ``#number``.
+
+        Raises:
+            UnknownRunError: none has it, or several do.
+        """
+        from durable_nb.log import reads  # noqa: PLC0415
+
+        return await self._read(lambda connection: reads.find_run(connection, run))  # type: ignore[no-any-return]
+
+    def get(self, run: str) -> RunView:
+        """As `aio_get`, from synchronous code."""
+        return self._host.call(lambda: self.aio_get(run), aio="await durable.runs.aio_get(…)")  # type: ignore[no-any-return]
+
+    async def aio_list(
+        self, *, status: str | None = None, task: str | None = None, parent: str | None = None, limit: int = 50, offset: int = 0
+    ) -> list[RunView]:
+        """Give runs, the newest first; only roots unless `parent` (a run's id) is given."""
+        from durable_nb.log import reads  # noqa: PLC0415
+
+        return await self._read(  # type: ignore[no-any-return]
+            lambda connection: reads.list_runs(connection, status=status, task=task, parent=parent, limit=limit, offset=offset)
+        )
+
+    def list(self, **filters: Any) -> list[RunView]:
+        """As `aio_list`, from synchronous code."""
+        return self._host.call(lambda: self.aio_list(**filters), aio="await durable.runs.aio_list(…)")  # type: ignore[no-any-return]
+
+    async def aio_get_result(self, run: str) -> Any:
+        """Wait for the end of a run; give its output."""
+        return await self.ref_to(await self.aio_get(run)).aio_result()
+
+    def get_run_ref(self, run: str) -> RunRef[Any]:
+        """Give a ref to a run of the log."""
+        return self.ref_to(self.get(run))
+
+    def ref_to(self, run: RunView) -> RunRef[Any]:
+        """Give a ref to a run."""
+        return RunRef(self._host, run.id, run.number, run.task)
+
+    async def aio_retake(self, run: str) -> bool:
+        """Take up a blocked run again; give whether it was blocked."""
+        from durable_nb.log import runs  # noqa: PLC0415
+
+        engine, view = self._host.engine, await self.aio_get(run)
+
+        async def retake() -> bool:
+            at = engine.clock.now()
+            done = await engine.writer.submit(lambda connection: runs.unpark(connection, view.number, at=at))
+            engine.dispatcher.look()
+            return done
+
+        return await self._host.aio_call(retake)  # type: ignore[no-any-return]
+
+    async def _read(self, work: Callable[[Any], Any]) -> Any:
+        engine = self._host.engine
+        return await self._host.aio_call(lambda: engine.reader.run(work))
+
+
+def make_options(
+    *, retries: int = 0, backoff_factor: float | None = None, backoff_max_seconds: float | None = None, execution_timeout: Duration | None = None,
+    schedule_timeout: Duration | None = None, default_priority: int = 1, default_additional_metadata: Mapping[str, object] | None = None,
+    eviction_policy: EvictionPolicy | None = EvictionPolicy(),  # noqa: B008  frozen
+) -> TaskOptions:  # fmt: skip
+    """Check the options of a declaration; durations become seconds."""
+    execution = None if execution_timeout is None else parse_duration(execution_timeout, of="execution_timeout").total_seconds()
+    schedule = None if schedule_timeout is None else parse_duration(schedule_timeout, of="schedule_timeout").total_seconds()
+    return TaskOptions(
+        retries=retries, backoff_factor=backoff_factor, backoff_max_seconds=backoff_max_seconds, execution_timeout=execution,
+        schedule_timeout=schedule, default_priority=default_priority, default_additional_metadata=default_additional_metadata or {},
+        eviction_policy=eviction_policy,
+    )  # fmt: skip
+
+
+__all__ = ["Durable", "Events", "RunCancelledError", "Runs"]

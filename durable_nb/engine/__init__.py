@@ -1,0 +1,1 @@
+"""What happens next: the scheduler, the replay cursor, waits, eviction and ownership."""

@@ -1,0 +1,297 @@
+"""What a task is given beside its input: `Context` for every task, `DurableContext` with the operations that are checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
+
+from durable_nb.engine.asks import ask_event, ask_of, ask_sleep, ask_wait
+from durable_nb.errors import DeclarationError, InputValidationError
+from durable_nb.log import runs
+from durable_nb.log.records import Ask, Claim, NewWait, Outcome
+from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition, grouped
+from durable_nb.tasks.options import format_duration
+from durable_nb.tasks.payload import ANY, adapter_for, decode, encode
+
+if TYPE_CHECKING:
+    from durable_nb.engine.engine import Engine
+    from durable_nb.engine.execution import Execution, Pending
+    from durable_nb.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class SleepResult:
+    """What a sleep gives.
+
+    Attributes:
+        duration: what was asked.
+        elapsed: from the first ask to the recorded end, crashes and evictions included.
+    """
+
+    duration: timedelta
+    elapsed: timedelta
+
+
+class Context:
+    """A running task's view of its run.
+
+    Example:
+        >>> async def shout(input: dict, ctx: Context) -> str:
+        ...     ctx.log("shouting")
+        ...     return input["text"].upper()
+    """
+
+    def __init__(self, engine: Engine, claim: Claim, task: Task[Any], input: object) -> None:
+        self._engine = engine
+        self._claim = claim
+        self._task = task
+        self.input = input
+
+    @property
+    def workflow_run_id(self) -> str:
+        """The run's id."""
+        return self._claim.id
+
+    @property
+    def task_run_id(self) -> str:
+        """The run's id too: a standalone task is a run of one task."""
+        return self._claim.id
+
+    @property
+    def parent_workflow_run_id(self) -> str | None:
+        """The id of the run that spawned this one."""
+        return self._claim.parent_id
+
+    @property
+    def additional_metadata(self) -> dict[str, Any]:
+        """The run's metadata: its parent's, its task's defaults and its own, later ones first."""
+        return decode(self._claim.metadata)  # type: ignore[no-any-return]
+
+    @property
+    def child_index(self) -> int | None:
+        """Its place among the children of one bulk call, from 0."""
+        return self._claim.child_index
+
+    @property
+    def child_key(self) -> str | None:
+        """The key that its parent gave it."""
+        return self._claim.child_key
+
+    @property
+    def retry_count(self) -> int:
+        """How many attempts failed before this one."""
+        return self._claim.retry_count
+
+    @property
+    def attempt_number(self) -> int:
+        """This attempt, from 1."""
+        return self._claim.retry_count + 1
+
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts the task has."""
+        return self._task.options.retries + 1
+
+    @property
+    def invocation_count(self) -> int:
+        """How often the function was entered: attempts, and entries after evictions and crashes."""
+        return self._claim.invocation_count
+
+    def log(self, text: object) -> None:
+        """Add a line to the run's log."""
+        engine, number, at = self._engine, self._claim.number, self._engine.clock.now()
+        engine.post(lambda: engine.writer.submit(lambda connection: runs.add_line(connection, number, str(text), at=at)))
+
+
+class DurableContext(Context):
+    """A durable task's context. Every awaited operation is a checkpoint: done once, replayed for ever.
+
+    Example:
+        >>> async def remind(input: dict, ctx: DurableContext) -> str:
+        ...     await ctx.aio_sleep_for(timedelta(days=1))
+        ...     paid = await ctx.aio_wait_for_event("order:paid", "input.id == 7")
+        ...     return paid["by"]
+    """
+
+    def __init__(self, execution: Execution, input: object) -> None:
+        super().__init__(execution.engine, execution.claim, execution.task, input)
+        self._execution = execution
+        seed = f"{self._claim.id}/{self._claim.branch}".encode()
+        self._random = random.Random(seed)  # noqa: S311  to be the same in every replay is its point
+
+    def log(self, text: object) -> None:
+        """Add a line to the run's log; muted while recorded work is replayed."""
+        if not self._execution.cursor.is_replaying:
+            super().log(text)
+
+    # ------------------------------------------------------------ time and chance
+
+    async def aio_sleep_for(self, duration: timedelta, label: str | None = None) -> SleepResult:
+        """Wait for `duration`. The deadline is fixed when first asked, and kept across crashes.
+
+        Raises:
+            DeclarationError: the duration is negative.
+        """
+        now = self._engine.clock.now()
+        return await self._sleep(duration, now, now + _seconds(duration), label)
+
+    async def aio_sleep_until(self, until: datetime, label: str | None = None) -> SleepResult:
+        """Wait until a time that has a time zone; a past one returns at once. Two checkpoints: now, and the sleep."""
+        if until.tzinfo is None:
+            raise DeclarationError(
+                f"aio_sleep_until({until!r}) has no time zone: give one, for example datetime.now(UTC) + timedelta(hours=1)."
+            )
+        now = await self.aio_now()
+        duration = max(until - now, timedelta(0))
+        return await self._sleep(duration, now.timestamp(), until.timestamp(), label)
+
+    async def _sleep(self, duration: timedelta, at: float, due_at: float, label: str | None) -> SleepResult:
+        ask = ask_sleep(duration, line=self._execution.line(), label=label)
+        wait = NewWait(item=0, group=0, kind="sleep", name=f"sleep:{format_duration(_seconds(duration))}", due_at=due_at)
+        node, pending = self._execution.register(ask, [wait], at=at)
+        value = await self._value(node, pending, ask)
+        return SleepResult(duration=duration, elapsed=timedelta(seconds=value["elapsed"]))
+
+    async def aio_now(self) -> datetime:
+        """Give the time, with zone UTC; recorded, so that a replay sees the same."""
+        ask = ask_of("now", "now", line=self._execution.line())
+        _, outcome = await self._execution.inline(ask, self._now)
+        return datetime.fromtimestamp(decode(outcome.value or "null"), UTC)
+
+    async def _now(self) -> str:
+        return encode(self._engine.clock.now(), of="the time")
+
+    def random(self) -> float:
+        """Give a number in [0, 1) that is the same in every replay of this branch; no checkpoint."""
+        return self._random.random()
+
+    def uuid4(self) -> uuid.UUID:
+        """Give a UUID that is the same in every replay of this branch; no checkpoint."""
+        return uuid.UUID(int=self._random.getrandbits(128), version=4)
+
+    # ------------------------------------------------------------ events
+
+    async def aio_wait_for_event(
+        self,
+        key: str,
+        expression: str | None = None,
+        *,
+        payload_validator: Any = None,
+        scope: str | None = None,
+        label: str | None = None,
+    ) -> Any:
+        """Wait for the first event of `key` that matches.
+
+        Args:
+            expression: a CEL filter over ``input`` (the payload), ``additional_metadata``, ``event_key`` and ``scope``.
+            payload_validator: a type that the payload is validated to.
+            scope: take only events of this scope.
+
+        Returns:
+            The payload, validated if a validator is given.
+
+        Raises:
+            ExpressionError: the filter does not compile; nothing was asked.
+        """
+        self._engine.check_filter(expression)
+        ask = ask_event(key, expression, scope, line=self._execution.line(), label=label)
+        wait = NewWait(item=0, group=0, kind="event", name=key, key=key, scope=scope, expression=expression or None)
+        node, pending = self._execution.register(ask, [wait], at=self._engine.clock.now())
+        adapter = ANY if payload_validator is None else adapter_for(payload_validator, of="payload_validator")
+        outcome = await self._execution.outcome(node, pending, ask)
+        return decode(outcome.value or "null", adapter, of=f"the payload of event '{key}'")
+
+    async def aio_wait_for(
+        self, signal_key: str, *conditions: Condition | OrGroup, label: str | None = None
+    ) -> dict[str, dict[str, list[Any]]]:
+        """Wait until every condition is satisfied, a group of `or_` by any of its members.
+
+        Returns:
+            ``{"CREATE": {readable_key: [data, …]}}`` of the satisfied conditions only.
+
+        Raises:
+            DeclarationError, ExpressionError: a condition that cannot work; nothing was asked.
+        """
+        groups = grouped(conditions)
+        for condition in (condition for group in groups for condition in group.conditions):
+            if isinstance(condition, UserEventCondition):
+                self._engine.check_filter(condition.expression)
+        now = self._engine.clock.now()
+        new_waits = [
+            self._wait(condition, item=item, group=group, now=now)
+            for item, (group, condition) in enumerate(
+                (number, condition) for number, members in enumerate(groups) for condition in members.conditions
+            )
+        ]
+        ask = ask_wait(groups, line=self._execution.line(), label=label)
+        node, pending = self._execution.register(ask, new_waits, at=now)
+        return await self._value(node, pending, ask)  # type: ignore[no-any-return]
+
+    def _wait(self, condition: Condition, *, item: int, group: int, now: float) -> NewWait:
+        match condition:
+            case SleepCondition():
+                due_at = now + _seconds(condition.duration)
+                return NewWait(item=item, group=group, kind="sleep", name=condition.readable_key, due_at=due_at)
+            case UserEventCondition():
+                return NewWait(
+                    item=item, group=group, kind="event", name=condition.readable_key, key=condition.event_key, scope=condition.scope,
+                    expression=condition.expression or None,
+                )  # fmt: skip
+
+    # ------------------------------------------------------------ side effects and children
+
+    async def aio_memo(self, fn: Callable[..., Any], result_type: Any = Any, *args: Any, **kwargs: Any) -> Any:
+        """Call `fn` once, and give its recorded outcome ever after. A synchronous function runs in a thread.
+
+        The position in the code is the memo's identity; function name and arguments are its fingerprint.
+
+        Raises:
+            TaskRunError: `fn` raised; recorded, so a replay raises it too.
+        """
+        name = getattr(fn, "__qualname__", repr(fn))
+        try:
+            arguments = to_jsonable_python([args, kwargs])
+        except ValueError as error:
+            raise InputValidationError(
+                f"The arguments of memo {name} cannot be written as JSON: {error}. Bind them with a lambda."
+            ) from None
+        ask = ask_of("memo", f"memo {name}", name, arguments, line=self._execution.line())
+        adapter = adapter_for(result_type, of=f"the result type of memo {name}")
+        node, outcome = await self._execution.inline(ask, lambda: self._call(fn, args, kwargs, f"the result of memo {name}"))
+        return self._decode(node, outcome, adapter, of=f"memo {name}")
+
+    async def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], of: str) -> str:
+        if inspect.iscoroutinefunction(fn):
+            return encode(await fn(*args, **kwargs), of=of)
+        result = await asyncio.wrap_future(self._engine.threads.submit(lambda: fn(*args, **kwargs)))
+        return encode(await result if isinstance(result, Awaitable) else result, of=of)
+
+    async def aio_run_child(self, task: Task[Any], input: object = None, *, child_key: str | None = None) -> Any:
+        """Spawn a child and wait for its output; the same as ``await task.aio_run(input, child_key=…)``."""
+        return await task.aio_run(input, child_key=child_key)
+
+    # ------------------------------------------------------------ outcomes
+
+    async def _value(self, node: int, pending: Pending, ask: Ask) -> Any:
+        return self._decode(node, await self._execution.outcome(node, pending, ask))
+
+    def _decode(self, node: int, outcome: Outcome, adapter: Any = ANY, *, of: str = "an outcome") -> Any:
+        if outcome.failure is not None:
+            error = outcome.failure.to_error()
+            error.node_id = node
+            raise error
+        return decode(outcome.value or "null", adapter, of=of)
+
+
+def _seconds(duration: timedelta) -> float:
+    if not isinstance(duration, timedelta) or duration < timedelta(0):
+        raise DeclarationError(f"A durable sleep takes a timedelta of zero or more, not {duration!r}.")
+    return duration.total_seconds()

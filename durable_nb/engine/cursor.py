@@ -1,0 +1,129 @@
+"""The replay cursor: what the code asks now against what the log has recorded. Pure: no clock, no database, no event loop.
+
+Identity is position plus fingerprint. Outcomes are handed out in the order of their sequence numbers, replayed and live alike; that order alone
+makes gather, TaskGroup, wait and as_completed ask the same again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+
+from durable_nb.errors import NonDeterminismError
+from durable_nb.log.records import Ask, Completion, Outcome, Recorded
+
+
+class Cursor:
+    """One pass over a run's recorded checkpoints, followed by live ones.
+
+    Args:
+        recorded: the checkpoints of the branch's lineage, as one snapshot of the log has them.
+        branch: the branch that live checkpoints belong to.
+
+    >>> cursor = Cursor([])
+    >>> cursor.ask(Ask(kind="sleep", words="sleep 5s", fingerprint=b"5")), cursor.next_node
+    ((1, None), 2)
+    """
+
+    def __init__(self, recorded: Iterable[Recorded], *, branch: int = 1) -> None:
+        self._branch = branch
+        self._recorded = {checkpoint.node: checkpoint for checkpoint in recorded}
+        self._unasked = set(self._recorded)
+        self._last_recorded = max(self._recorded, default=0)
+        self._arrived: list[tuple[int, int, Outcome]] = [
+            (checkpoint.seq, checkpoint.node, checkpoint.outcome)
+            for checkpoint in self._recorded.values()
+            if checkpoint.seq is not None and checkpoint.outcome is not None
+        ]
+        heapq.heapify(self._arrived)
+        self._recorded_seq = max((seq for seq, _, _ in self._arrived), default=0)
+        self._asked_before: dict[int, int] = {}  # node -> the first node that was not asked yet when its outcome was delivered
+        self._known = {seq for seq, _, _ in self._arrived}
+        self._read_up_to = self._recorded_seq  # no lower sequence number is still to come
+        self.next_node = 1
+        self.delivered_seq = 0
+        self.diverged: NonDeterminismError | None = None
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether recorded work lies ahead: then log, print and progress are muted."""
+        return self.next_node <= self._last_recorded or self.delivered_seq < self._recorded_seq
+
+    def ask(self, ask: Ask) -> tuple[int, Recorded | None]:
+        """Take the next node for an ask; give it with what is recorded there.
+
+        Raises:
+            NonDeterminismError: something else is recorded there; raised again at every further ask.
+        """
+        if self.diverged:
+            raise self.diverged
+        node = self.next_node
+        recorded = self._recorded.get(node)
+        if recorded is not None and recorded.fingerprint != ask.fingerprint:
+            self.diverged = NonDeterminismError(node, recorded.ask, ask.words)
+            raise self.diverged
+        self.next_node += 1
+        self._unasked.discard(node)
+        return node, recorded
+
+    def finish(self) -> None:
+        """Check, when the function has returned, that everything recorded was asked.
+
+        Raises:
+            NonDeterminismError: the code that is replayed now asks less than what was recorded.
+        """
+        if self.diverged:
+            raise self.diverged
+        if self._unasked:
+            node = min(self._unasked)
+            raise NonDeterminismError(node, self._recorded[node].ask, "nothing more (the function returned)")
+
+    def starve(self) -> NonDeterminismError | None:
+        """Give the divergence of a run that is at rest while the next outcome belongs to a node that it never asked for."""
+        if self._arrived and self._arrived[0][1] >= self.next_node:
+            node = self._arrived[0][1]
+            recorded = self._recorded.get(node)
+            self.diverged = NonDeterminismError(
+                node, recorded.ask if recorded else "a later checkpoint", "nothing there (it waits for earlier ones)"
+            )
+            return self.diverged
+        return None
+
+    def arrive(self, completion: Completion) -> None:
+        """Take in an outcome that was committed; one that is known already, or is of a branch that was left, is ignored."""
+        recorded = self._recorded.get(completion.node)
+        if completion.branch != (recorded.branch if recorded else self._branch):
+            return
+        if completion.seq > self.delivered_seq and completion.seq not in self._known:
+            self._known.add(completion.seq)
+            heapq.heappush(self._arrived, (completion.seq, completion.node, completion.outcome))
+
+    def next_delivery(self) -> tuple[int, Outcome] | None:
+        """Give the next outcome whose node has been asked, or None; the caller sees that the run is at rest."""
+        if not self._arrived or self._arrived[0][1] >= self.next_node:
+            return None
+        seq, node, outcome = heapq.heappop(self._arrived)
+        self._known.discard(seq)
+        self.delivered_seq = seq
+        self._asked_before[node] = self.next_node
+        return node, outcome
+
+    def has_gap(self) -> bool:
+        """Whether a lower sequence number than the next one may have been written by another process."""
+        return bool(self._arrived) and self._arrived[0][0] > max(self.delivered_seq, self._read_up_to) + 1
+
+    def skip_gap(self) -> None:
+        """Take it that the log was read and no lower number concerns this branch."""
+        if self._arrived:
+            self._read_up_to = max(self._read_up_to, self._arrived[0][0] - 1)
+
+    def cut_for_retry(self, failed: Iterable[int]) -> tuple[int, list[int]] | None:
+        """Give where a retry cuts the branch, and the nodes below the cut to be asked afresh; None if no checkpoint failed.
+
+        The branch is cut where the first of the failures was delivered: what was asked before stays, what was asked after goes.
+        """
+        nodes = [node for node in failed if node in self._asked_before]
+        if not nodes:
+            return None
+        cut = min(self._asked_before[node] for node in nodes)
+        return cut, sorted(node for node in nodes if node < cut)

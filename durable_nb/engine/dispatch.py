@@ -1,0 +1,308 @@
+"""Dispatching: which ready run gets which free slot, and what becomes of it when its function is left.
+
+Three lanes have slots of their own: durable tasks, regular tasks on the loop, and regular tasks in threads (few, since they share the GIL with
+the engine). A waiting durable run holds its slot until it is evicted: for its age, or at once when another durable run is ready and none is free.
+
+Lives on the engine's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.engine.context import Context, DurableContext
+from durable_nb.engine.execution import Execution, Left, family
+from durable_nb.engine.regular import RegularRun
+from durable_nb.errors import (
+    DurableError, IllegalTaskOutputError, InputValidationError, LogFailedError, NonRetryableException, PayloadTooLargeError, ScheduleTimeoutError,
+    StaleEpochError, TaskRunError,
+)  # fmt: skip
+from durable_nb.log import checkpoints, runs
+from durable_nb.log.records import Claim, Failure, Outcome
+from durable_nb.tasks.payload import decode
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from durable_nb.engine.engine import Engine
+    from durable_nb.tasks.task import Lane, Task
+
+NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError)
+QUEUE_GAP_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many runs may be in memory at once, by lane."""
+
+    durable: int = 1000
+    loop: int = 100
+    thread: int = min(32, (os.cpu_count() or 1) + 4)
+
+
+class Dispatcher:
+    """Claims ready runs while slots are free, runs them, and writes how they ended."""
+
+    def __init__(self, engine: Engine, slots: Slots) -> None:
+        self._engine = engine
+        self._free: dict[Lane, int] = {"durable": slots.durable, "loop": slots.loop, "thread": slots.thread}
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_short = False  # a durable run is ready and no durable slot is free
+
+    # ------------------------------------------------------------ slots
+
+    def look(self) -> None:
+        """Look for ready runs: one was queued, a slot came free, or another process wrote."""
+        self._wake.set()
+
+    def reserve(self, lane: Lane, wanted: int) -> int:
+        """Take up to `wanted` free slots for runs that are being made, unless others are queued for them; give how many."""
+        taken = 0 if self._wake.is_set() else max(0, min(wanted, self._free[lane]))
+        self._free[lane] -= taken
+        return taken
+
+    def give(self, lane: Lane, slots: int = 1) -> None:
+        """Give slots back."""
+        if slots:
+            self._free[lane] += slots
+            self.look()
+
+    def take_back(self, lane: Lane) -> None:
+        """Take a slot that was given back for a while; the lane may be over its number until another ends."""
+        self._free[lane] -= 1
+
+    def rests(self, execution: Execution) -> None:
+        """Be told that a run has come to rest, so that it may be evicted if its slot is wanted."""
+        if self._is_short:
+            self.look()
+
+    # ------------------------------------------------------------ claiming
+
+    async def work(self) -> None:
+        """Claim for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for lane in self._free:
+                await self._claim(lane)
+
+    async def _claim(self, lane: Lane) -> None:
+        engine = self._engine
+        defined, restored = engine.registry.served(lane)
+        if not defined and not restored:
+            return
+        free, at = self._free[lane], engine.clock.now()
+
+        def work(connection: sqlite3.Connection) -> list[Claim]:
+            return runs.claim_ready(
+                connection, worker=engine.worker, home=engine.home, defined=defined, restored=restored, slots=free, at=at
+            )
+
+        if free > 0:
+            self._free[lane] = 0  # nobody else may reserve them meanwhile
+            try:
+                claims = await engine.writer.submit(work)
+            except DurableError:
+                self._free[lane] += free
+                return
+            self._free[lane] += free - len(claims)
+            self.start(claims)
+            if len(claims) == free:
+                self._wake.set()
+        if lane == "durable" and self._free[lane] <= 0:
+            await self._make_room(defined, restored)
+
+    def start(self, claims: Iterable[Claim]) -> None:
+        """Run what was claimed; each has a slot already."""
+        for claim in claims:
+            task = asyncio.get_running_loop().create_task(self._run(claim), name=f"run {claim.id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, seconds: float) -> None:
+        """Stop the runs that are in memory, giving their functions `seconds` to unwind."""
+        for execution in list(self._engine.executions.values()):
+            execution.leave()
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in left:
+                task.cancel()
+
+    # ------------------------------------------------------------ running
+
+    async def _run(self, claim: Claim) -> None:
+        engine, lane = self._engine, self._engine.registry.lane_of(claim)
+        try:
+            task = engine.registry[claim.task]
+            reason = engine.refusal(claim, task)
+            if reason:
+                await self._write(
+                    lambda connection: runs.park(
+                        connection, claim.number, claim.epoch, reason=reason, worked=claim.worked, at=engine.clock.now()
+                    )
+                )
+            elif task.kind == "durable_task":
+                await self._run_durable(claim, task)
+            else:
+                await self._run_regular(claim, task)
+        except StaleEpochError as error:
+            engine.warn(f"Run {claim.id} of '{claim.task}' was taken over: {error}")
+        except LogFailedError:
+            return  # the engine was told, and has stopped
+        finally:
+            self.give(lane)
+
+    async def _run_regular(self, claim: Claim, task: Task[Any]) -> None:
+        engine = self._engine
+        try:
+            value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
+            outcome = Outcome(await RegularRun(engine, claim, task).run(value, Context(engine, claim, task, value)))
+        except Exception as error:  # noqa: BLE001  a task may raise anything
+            await self._fail(claim, task, error, worked=0.0, cut=None)
+        else:
+            await self._finish(claim, "COMPLETED", outcome, worked=0.0)
+
+    async def _run_durable(self, claim: Claim, task: Task[Any]) -> None:
+        engine, history = self._engine, []
+        if claim.invocation_count > 1 or claim.branch > 1:
+            history = await engine.reader.run(lambda connection: checkpoints.load_history(connection, claim.number, claim.branch))
+        execution = engine.executions[claim.number] = Execution(engine, claim, task, history)
+        try:
+            if history:
+                await engine.watch.fill(execution)  # what arrived between the reading and this line
+            value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
+            left = await execution.run(value, DurableContext(execution, value))
+        except InputValidationError as error:
+            left = Left(error=error)
+        finally:
+            if engine.executions.get(claim.number) is execution:
+                del engine.executions[claim.number]
+        await self._settle(claim, task, execution, left)
+
+    async def _settle(self, claim: Claim, task: Task[Any], execution: Execution, left: Left) -> None:
+        at, worked = self._engine.clock.now(), execution.worked
+        if left.parked is not None:
+            reason = f"It diverged: {left.parked}"
+            await self._write(
+                lambda connection: runs.park(connection, claim.number, claim.epoch, reason=reason, worked=worked, at=at)
+            )
+        elif left.outcome is not None:
+            await self._finish(claim, "COMPLETED", left.outcome, worked=worked)
+        elif left.error is not None:
+            failed = [
+                error.node_id for error in family(left.error) if isinstance(error, TaskRunError) and error.node_id is not None
+            ]
+            await self._fail(claim, task, left.error, worked=worked, cut=execution.cursor.cut_for_retry(failed))
+
+    async def _fail(
+        self, claim: Claim, task: Task[Any], error: BaseException, *, worked: float, cut: tuple[int, list[int]] | None
+    ) -> None:
+        engine, failure = self._engine, Failure.of(error, claim.id)
+        if claim.retry_count >= task.options.retries or any(isinstance(item, NOT_RETRIED) for item in family(error)):
+            await self._finish(claim, "FAILED", Outcome(failure=failure), worked=worked)
+            return
+        at = engine.clock.now()
+        ready_at = at + task.options.backoff(claim.retry_count + 1)
+
+        def work(connection: sqlite3.Connection) -> None:
+            branch = claim.branch
+            if cut is not None:
+                branch = runs.open_branch(
+                    connection, claim.number, parent=claim.branch, cut=cut[0], dropped=cut[1], reason="retry", at=at
+                )
+            runs.retry(connection, claim.number, claim.epoch, ready_at=ready_at, branch=branch, failure=failure, at=at)
+
+        await self._write(work)
+        engine.timers.consider(ready_at)
+
+    async def _finish(self, claim: Claim, status: str, outcome: Outcome, *, worked: float) -> None:
+        engine = self._engine
+        await engine.writer.submit(
+            lambda connection: runs.finish(
+                connection, claim.number, claim.epoch, status=status, outcome=outcome, worked=worked, at=engine.clock.now()
+            ),
+            lambda completions: (engine.ended(claim.number, status, outcome), engine.route(completions))[1],
+        )
+
+    async def _write(self, work: Any) -> None:
+        await self._engine.writer.submit(work)
+
+    # ------------------------------------------------------------ eviction
+
+    async def _make_room(self, defined: Sequence[str], restored: Sequence[str]) -> None:
+        """Evict waiting runs for those that are ready: lowest priority first, then the longest wait."""
+        engine, now = self._engine, self._engine.clock.now()
+        ready = await engine.reader.run(lambda connection: _ready_count(connection, [*defined, *restored], now))
+        self._is_short = ready > 0
+        waiting = [
+            item
+            for item in engine.executions.values()
+            if _policy(item) and _policy(item).allow_capacity_eviction and item.is_waiting()
+        ]
+        waiting.sort(key=lambda item: (_policy(item).priority, item.rest_since))
+        for execution in waiting[:ready]:
+            await self.evict(execution)
+
+    async def evict_old(self) -> None:
+        """Evict runs that have waited for longer than their policy's ttl."""
+        now = self._engine.clock.now()
+        for execution in list(self._engine.executions.values()):
+            policy = _policy(execution)
+            if (
+                policy
+                and policy.ttl is not None
+                and execution.rest_since + policy.ttl.total_seconds() <= now
+                and execution.is_waiting()
+            ):
+                await self.evict(execution)
+
+    async def evict(self, execution: Execution) -> bool:
+        """Evict a waiting run, unless an outcome arrives first; give whether it was evicted."""
+        claim, at = execution.claim, self._engine.clock.now()
+        delivered, worked = execution.cursor.delivered_seq, execution.worked
+        execution.hold()
+        is_evicted = await self._engine.writer.submit(
+            lambda connection: runs.evict(connection, claim.number, claim.epoch, delivered=delivered, worked=worked, at=at)
+        )
+        if is_evicted:
+            execution.leave()
+        else:
+            execution.unhold()
+        return is_evicted
+
+    async def age_queue(self) -> None:
+        """Fail runs that stood in the queue for longer than their task's schedule_timeout."""
+        engine = self._engine
+        limits = {
+            task.name: task.options.schedule_timeout for task in engine.registry if task.options.schedule_timeout is not None
+        }
+        if not limits:
+            return
+        at = engine.clock.now()
+        for number, epoch, task in await engine.writer.submit(
+            lambda connection: runs.age_queue(connection, limits, at=at, gap=QUEUE_GAP_SECONDS)
+        ):
+            error = ScheduleTimeoutError(
+                f"The run stood in the queue for longer than the schedule_timeout of task '{task}', {limits[task]:g} s."
+            )
+            outcome = Outcome(failure=Failure("ScheduleTimeoutError", str(error)))
+            await engine.end_unowned(number, epoch, "FAILED", outcome)
+
+
+def _policy(execution: Execution) -> Any:
+    return execution.task.options.eviction_policy
+
+
+def _ready_count(connection: sqlite3.Connection, tasks: Sequence[str], now: float) -> int:
+    import json  # noqa: PLC0415
+
+    row = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM run WHERE ready_at <= ? AND task IN (SELECT value FROM json_each(?)) LIMIT 100)",
+        (now, json.dumps(tasks)),
+    ).fetchone()
+    return int(row[0])

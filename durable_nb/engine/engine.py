@@ -1,0 +1,316 @@
+"""The engine: one per process and log. It opens the log, holds the parts together and is what they talk through.
+
+All of it lives on one event loop (`thread.EngineThread` gives it a thread of its own); nothing here may be called from another thread, except `post`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import logging
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.engine.cel import compile_filter
+from durable_nb.engine.clock import Clock
+from durable_nb.engine.dispatch import Dispatcher, Slots
+from durable_nb.engine.liveness import LifeLock
+from durable_nb.engine.matcher import Matcher
+from durable_nb.engine.registry import Registry
+from durable_nb.engine.threads import Threads
+from durable_nb.engine.timers import Timers
+from durable_nb.engine.watch import Watch
+from durable_nb.errors import EngineStoppedError, IllegalTaskOutputError, InputValidationError, LogFailedError
+from durable_nb.log import runs, waits
+from durable_nb.log.connection import Durability, connect
+from durable_nb.log.ids import new_id
+from durable_nb.log.records import ENDED, Claim, Completion, EventReport, NewRun, Outcome
+from durable_nb.log.writer import Writer
+from durable_nb.tasks.payload import ANY, decode, encode, encode_input
+
+if TYPE_CHECKING:
+    from durable_nb.engine.execution import Execution
+    from durable_nb.tasks.refs import RunHost
+    from durable_nb.tasks.task import BulkItem, Task
+
+logger = logging.getLogger("durable_nb")
+DRAIN_SECONDS = 2.0
+
+
+class Engine:
+    """An open log with everything that moves its runs.
+
+    Attributes:
+        worker: this engine's id in the log.
+        home: the notebook or script that it serves; '' where unknown.
+        refusal: gives why a claimed run may not be executed here, or None.
+        sign: gives the signature of a new run, or None.
+    """
+
+    def __init__(
+        self, path: Path, host: RunHost, registry: Registry, *, clock: Clock, home: str = "", slots: Slots | None = None,
+        refusal: Callable[[Claim, Task[Any]], str | None] = lambda claim, task: None,
+        sign: Callable[[NewRun], bytes | None] = lambda run: None,
+    ) -> None:  # fmt: skip
+        self.path = path
+        self.host = host
+        self.registry = registry
+        self.clock = clock
+        self.home = home
+        self.worker = new_id()
+        self.refusal = refusal
+        self.sign = sign
+        self.threads = Threads("durable_nb task")
+        self.executions: dict[int, Execution] = {}
+        self.waiters: dict[int, list[asyncio.Future[tuple[str, Outcome]]]] = {}
+        self.failure: LogFailedError | None = None
+        self._slots = slots or Slots()
+        self._work: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------ life
+
+    async def open(self, durability: Durability) -> None:
+        """Open the log's connections, take over from dead workers, begin to work."""
+        self.loop = asyncio.get_running_loop()
+        self.life = LifeLock(self.path, self.worker)
+        self.writer_connection = await connect(self.path, durability=durability)
+        self.reader = await connect(self.path, query_only=True)
+        self.writer = Writer(self.writer_connection, self.path, self._fail)
+        self.dispatcher = Dispatcher(self, self._slots)
+        self.timers = Timers(self)
+        self.matcher = Matcher(self)
+        self.watch = Watch(self)
+        row = (self.worker, self.home, os.getpid(), socket.gethostname(), self.clock.now())
+        await self.writer.submit(lambda connection: connection.execute("INSERT INTO worker VALUES (?, ?, ?, ?, ?)", row).close())
+        await self.watch.bury_dead()
+        self.clock.on_jump(lambda: self.post(self._jump))
+        for work in (self.dispatcher.work(), self.timers.work(), self.watch.work()):
+            self._begin(work)
+        self.dispatcher.look()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work, context=contextvars.Context())  # not that of the run that asked for it
+        self._work.add(task)
+        task.add_done_callback(self._check)
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        self._work.discard(task)
+        if task.cancelled() or self.failure:
+            return
+        if (error := task.exception()) is not None:
+            logger.error("A part of the engine failed, so it stops.", exc_info=error)
+            self._fail(
+                LogFailedError(
+                    f"The engine stopped: {type(error).__name__}: {error}. Load durable_nb again; what was acknowledged is in the log."
+                )
+            )
+
+    def _jump(self) -> None:
+        self.timers.look()
+        self.dispatcher.look()
+
+    def _fail(self, failure: LogFailedError) -> None:
+        """Stop for good after a failed commit: everybody who waits is told."""
+        self.failure = failure
+        logger.error("%s", failure)
+        for execution in list(self.executions.values()):
+            execution.leave()
+        self._tell_waiters(failure)
+        for task in list(self._work):
+            task.cancel()
+
+    def _tell_waiters(self, error: Exception) -> None:
+        for future in [future for futures in self.waiters.values() for future in futures]:
+            if not future.done():
+                future.set_exception(error)
+        self.waiters.clear()
+
+    async def close(self) -> None:
+        """Give back every run to the log, where another worker or the next engine finds them, and close it."""
+        for task in list(self._work):
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+        await self.dispatcher.drain(DRAIN_SECONDS)
+        if self.failure is None:
+            at = self.clock.now()
+            await self.writer.submit(
+                lambda connection: runs.release_all(connection, self.worker, reason="its engine was closed", at=at)
+            )
+        self._tell_waiters(
+            EngineStoppedError(
+                "The engine was closed while this call waited; the run is safe in the log and goes on with the next engine."
+            )
+        )
+        await self.writer.close()
+        await self.writer_connection.close()
+        await self.reader.close()
+        self.life.release()
+
+    def post(self, work: Callable[[], object]) -> None:
+        """Have something done on the loop, from any thread."""
+        self.loop.call_soon_threadsafe(work)
+
+    def warn(self, message: str) -> None:
+        """Tell the person something that needs no action of the program."""
+        logger.warning("%s", message)
+
+    # ------------------------------------------------------------ what the parts tell each other
+
+    def route(self, completions: Iterable[Completion]) -> None:
+        """Bring committed outcomes to their runs: to memory where they live here, to the dispatcher where nobody owns them."""
+        for completion in completions:
+            execution = self.executions.get(completion.run)
+            if execution is not None:
+                execution.arrive([completion])
+            elif completion.owner is None:
+                self.dispatcher.look()
+
+    def fill_gap(self, execution: Execution) -> None:
+        """Read what another process recorded for a run below the next number, then deliver on."""
+
+        async def fill() -> None:
+            await self.watch.fill(execution)
+            execution.cursor.skip_gap()
+            execution.unhold()
+
+        self._begin(fill())
+
+    def ended(self, number: int, status: str, outcome: Outcome) -> None:
+        """Tell those who wait for a run, if it has ended."""
+        if status in ENDED:
+            for future in self.waiters.pop(number, ()):
+                if not future.done():
+                    future.set_result((status, outcome))
+
+    async def end_unowned(self, number: int, epoch: int, status: str, outcome: Outcome) -> None:
+        """End a run that waits in the queue."""
+        at = self.clock.now()
+        await self.writer.submit(
+            lambda connection: runs.finish(connection, number, epoch, status=status, outcome=outcome, worked=0.0, at=at),
+            lambda completions: (self.ended(number, status, outcome), self.route(completions))[1],
+        )
+
+    def check_filter(self, expression: str | None) -> None:
+        """Refuse a CEL filter that does not compile (ExpressionError)."""
+        if expression:
+            compile_filter(expression)
+
+    def encode_output(self, task: Task[Any], value: Any) -> str:
+        """Give a task's output as JSON text that its declared type can read back.
+
+        Raises:
+            IllegalTaskOutputError: it cannot.
+        """
+        text = encode(value, of=f"the output of task '{task.name}'")
+        if task.output_adapter is not ANY:
+            try:
+                decode(text, task.output_adapter, of=f"the output of task '{task.name}'")
+            except InputValidationError as error:
+                raise IllegalTaskOutputError(str(error)) from None
+        return text
+
+    # ------------------------------------------------------------ what users ask
+
+    def new_run(
+        self, task: Task[Any], item: BulkItem, *, parent: Claim | None, index: int | None, key: str | None = None
+    ) -> tuple[NewRun, str]:
+        """Make the record of a new run; give it with its input as passed. Nothing is written.
+
+        Raises:
+            InputValidationError: the input does not fit.
+        """
+        given = {} if item.input is None and task.input_adapter is not ANY else item.input
+        whole, passed = encode_input(given, task.input_adapter, of=f"the input of task '{task.name}'")
+        inherited = decode(parent.metadata) if parent else {}
+        metadata = {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}
+        run = NewRun(
+            id=new_id(), task=task.name, kind=task.kind, version=task.version, input=whole, metadata=encode(metadata, of="the metadata"),
+            priority=item.priority or task.options.default_priority, parent=parent.number if parent else None, child_key=item.child_key,
+            child_index=index if parent else None, key=key, home=parent.home if parent else self.home,
+        )  # fmt: skip
+        signature = self.sign(run)
+        return (run if signature is None else _signed(run, signature)), passed
+
+    async def start_runs(
+        self, task: Task[Any], new_runs: Sequence[NewRun], *, parent_id: str | None = None
+    ) -> list[tuple[int, str]]:
+        """Write new runs in one transaction; give number and id of each. Those that find a free slot start at once."""
+        self._refuse_stopped()
+        reserved, claims = self.dispatcher.reserve(task.lane, len(new_runs)), list[Claim]()
+
+        def work(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+            claims.clear()
+            return [one(connection, run) for run in new_runs]
+
+        def one(connection: sqlite3.Connection, run: NewRun) -> tuple[int, str]:
+            worker = self.worker if len(claims) < reserved else None
+            number, is_new = runs.create_run(connection, run, at=self.clock.now(), worker=worker)
+            if is_new and worker is not None:
+                claims.append(runs.claim_of(run, number, parent_id=parent_id))
+            return number, run.id if is_new else runs.id_of(connection, number)
+
+        try:
+            return await self.writer.submit(work, lambda _: self.dispatcher.start(claims))
+        finally:
+            self.dispatcher.give(task.lane, reserved - len(claims))
+            self.dispatcher.look()
+
+    async def result(self, number: int) -> tuple[str, Outcome]:
+        """Wait for the end of a run; give status and outcome."""
+        self._refuse_stopped()
+        future: asyncio.Future[tuple[str, Outcome]] = self.loop.create_future()
+        self.waiters.setdefault(number, []).append(future)
+        try:
+            self.ended(number, *await self.reader.run(lambda connection: runs.result_of(connection, number)))
+            return await future
+        finally:
+            if future in (futures := self.waiters.get(number, [])):
+                futures.remove(future)
+                if not futures:
+                    del self.waiters[number]
+
+    async def push(self, key: str, payload: object, *, scope: str | None, metadata: dict[str, object]) -> EventReport:
+        """Accept an event and match it; returns when every wait that was registered before it was considered."""
+        self._refuse_stopped()
+        text, metadata_text = encode(payload, of=f"the payload of event '{key}'"), encode(metadata, of="the metadata")
+        event_id, at = new_id(), self.clock.now()
+        await self.writer.submit(
+            lambda connection: waits.accept(
+                connection, event_id=event_id, key=key, scope=scope, payload=text, metadata=metadata_text, at=at
+            )
+        )
+        return await self.matcher.match(key, event_id)
+
+    def match_soon(self, key: str) -> None:
+        """Have the accepted events of a key matched."""
+
+        async def match() -> None:
+            await self.matcher.match(key, "")
+
+        self._begin(match())
+
+    async def ids_of(self, numbers: Iterable[int]) -> dict[int, str]:
+        """Give the ids of runs by number."""
+        wanted = json.dumps(list(numbers))
+        return await self.reader.run(
+            lambda connection: dict(
+                connection.execute(
+                    "SELECT number, id FROM run WHERE number IN (SELECT value FROM json_each(?))", (wanted,)
+                ).fetchall()
+            )
+        )
+
+    def _refuse_stopped(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+def _signed(run: NewRun, signature: bytes) -> NewRun:
+    from dataclasses import replace  # noqa: PLC0415
+
+    return replace(run, signature=signature)

@@ -1,0 +1,446 @@
+"""One invocation of a durable run: from entering its function to leaving it.
+
+Invariants: every operation suspends, replayed or live; outcomes are delivered one at a time in their recorded order, the next only when none
+of the run's coroutines can move; nothing is delivered before it is committed.
+
+Lives on the engine's loop. The log is written through the engine's writer; every write shows the claim's epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.engine.cursor import Cursor
+from durable_nb.engine.current import CURRENT, INLINE
+from durable_nb.engine.loop import MOVES, Moves
+from durable_nb.errors import DurableError, Evicted, ExecutionTimeoutError, NonDeterminismError
+from durable_nb.log import checkpoints, runs, waits
+from durable_nb.log.records import Ask, Claim, Completion, Failure, NewWait, Outcome, Recorded
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from durable_nb.engine.engine import Engine
+    from durable_nb.tasks.task import Task
+
+LEAVE_SECONDS = 1.0
+COORDINATION = ("asyncio/tasks.py", "asyncio/taskgroups.py", "asyncio/locks.py", "asyncio/queues.py", "asyncio/staggered.py")
+UNMEASURED = ("sleep", "wait_for")  # these wait for asyncio's own timer
+
+
+class Pending(asyncio.Future[Outcome]):
+    """An ask whose outcome was not delivered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How an invocation ended: with an output, an error that escaped, a reason to park, or (neither) by eviction."""
+
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+    parked: NonDeterminismError | None = None
+
+
+class Execution:
+    """A durable run in memory.
+
+    Args:
+        history: what the log has recorded for the claim's branch.
+    """
+
+    def __init__(self, engine: Engine, claim: Claim, task: Task[Any], history: Sequence[Recorded]) -> None:
+        self.engine = engine
+        self.claim = claim
+        self.task = task
+        self.cursor = Cursor(history, branch=claim.branch)
+        self._moves = Moves(self._at_rest)
+        self._pending: dict[int, Pending] = {}
+        self._inline = 0  # memos and steps in flight
+        self._is_inside = True  # until its function is left, whichever way: then it may ask nothing more
+        self._is_leaving = False  # it was told to leave before its end
+        self._is_held = False  # while the log is asked for lower numbers, or whether it may be evicted
+        self._main: asyncio.Task[Any] | None = None
+        self._out = asyncio.get_running_loop().create_future()
+        self._rest_since: float | None = None
+        self._worked = claim.worked
+        self._busy_since: float | None = None
+        self._budget: asyncio.TimerHandle | None = None
+        self._timed_out = False
+        self._file = task.function.__code__.co_filename
+
+    # ------------------------------------------------------------ entering and leaving
+
+    async def run(self, value: Any, context: Any) -> Left:
+        """Enter the task's function; give how it was left. Called from the engine's own task."""
+        scope = contextvars.copy_context()
+        scope.run(CURRENT.set, self)
+        scope.run(MOVES.set, self._moves)
+        self._main = asyncio.get_running_loop().create_task(self._call(value, context), context=scope)
+        self._main.add_done_callback(lambda _: self._come_out(), context=contextvars.Context())
+        if not self.cursor.is_replaying:
+            self._start_clock()
+        await self._out
+        self._is_inside = False
+        self._stop_clock()
+        await self._sweep()
+        return self._left()
+
+    def _come_out(self) -> None:
+        if not self._out.done():
+            self._out.set_result(None)
+
+    async def _call(self, value: Any, context: Any) -> str:
+        result = await self.task.function(value, context)
+        return self.engine.encode_output(self.task, result)
+
+    def _left(self) -> Left:
+        if self._timed_out:
+            limit = self.task.options.execution_timeout
+            return Left(
+                error=ExecutionTimeoutError(
+                    f"Task '{self.task.name}' worked for longer than its execution_timeout of {limit:g} s."
+                )
+            )
+        if self._is_leaving or self._main is None or not self._main.done():
+            return Left()
+        error = asyncio.CancelledError("the task cancelled itself") if self._main.cancelled() else self._main.exception()
+        if self.cursor.diverged and (error is None or _comes_from(error, self.cursor.diverged)):
+            return Left(parked=self.cursor.diverged)
+        if error is not None:
+            return Left(error=error)
+        try:
+            self.cursor.finish()
+        except NonDeterminismError as divergence:
+            return Left(parked=divergence)
+        return Left(outcome=Outcome(self._main.result()))
+
+    async def _sweep(self) -> None:
+        """Cancel what the function left running; name and abandon what does not stop."""
+        left = {task for task in self._moves.tasks if not task.done()}
+        self._pending.clear()
+        for task in left:
+            task.cancel()
+        if left:
+            _, stubborn = await asyncio.wait(left, timeout=LEAVE_SECONDS)
+            for task in stubborn:
+                self.engine.warn(
+                    f"Run {self.claim.id} of '{self.task.name}' left {task.get_name()} running; it can write nothing any more."
+                )
+
+    def leave(self) -> None:
+        """Throw Evicted at every await of the run, so that its function unwinds; the log has given it back already."""
+        if not self._is_inside:
+            return
+        self._is_inside, self._is_leaving = False, True
+        asyncio.get_running_loop().call_later(LEAVE_SECONDS, self._come_out, context=contextvars.Context())
+        for pending in self._pending.values():
+            if not pending.done():
+                pending.set_exception(Evicted())
+                pending.exception()  # an await that its code gave up wants no warning
+        self._pending.clear()
+        if self._main is not None and not self._moves.any:  # it awaits something foreign
+            self._main.cancel()
+
+    # ------------------------------------------------------------ asking
+
+    def ask(
+        self,
+        ask: Ask,
+        write: Callable[[sqlite3.Connection, int], Completion | None],
+        after: Callable[[bool], None] = lambda is_written: None,
+    ) -> tuple[int, Pending]:
+        """Ask one thing whose outcome the engine will bring; `write` puts it into the log where it is not recorded there."""
+        [(node, pending)] = self.ask_many([ask], lambda connection, nodes: [write(connection, nodes[0])], after)
+        return node, pending
+
+    def ask_many(
+        self, asks: Sequence[Ask], write: Callable[[sqlite3.Connection, list[int]], Sequence[Completion | None]],
+        after: Callable[[bool], None] = lambda is_written: None,
+    ) -> list[tuple[int, Pending]]:  # fmt: skip
+        """Ask several things at once, in one transaction.
+
+        Args:
+            write: gets the nodes that are not recorded yet, 0 for those that are.
+            after: is told on the loop whether `write` was committed; with False where there was nothing to write.
+        """
+        self._refuse_inline()
+        taken = [self.cursor.ask(ask) for ask in asks]
+        pendings = [(node, self._expect(node)) for node, _ in taken]
+        fresh = [node if recorded is None else 0 for node, recorded in taken]
+        if any(fresh):
+
+            def work(connection: sqlite3.Connection) -> list[Completion]:
+                self.fence(connection)
+                return [completion for completion in write(connection, fresh) if completion is not None]
+
+            self._submit(work, after)
+        else:
+            after(False)
+        return pendings
+
+    async def inline(
+        self, ask: Ask, work: Callable[[], Awaitable[str]], *, write: Callable[[sqlite3.Connection], None] | None = None
+    ) -> tuple[int, Outcome]:
+        """Run a memo or step in the asking coroutine, unless its outcome is recorded; it is written in one row when it is done.
+
+        Args:
+            work: gives the JSON text; what it raises is recorded as the outcome.
+            write: further facts for the same transaction.
+        """
+        self._refuse_inline()
+        node, recorded = self.cursor.ask(ask)
+        pending = self._expect(node)
+        if recorded is not None:
+            return node, await self.outcome(node, pending, ask)
+        asked_at = self.engine.clock.now()
+        self._inline += 1
+        try:
+            outcome = await self._do(work)
+            self._submit(lambda connection: self._write_done(connection, node, ask, outcome, asked_at, write))
+            return node, await self.outcome(node, pending, ask)
+        except asyncio.CancelledError:
+            self._abandon(node, ask, asked_at)
+            raise
+        finally:
+            self._inline -= 1
+
+    async def _do(self, work: Callable[[], Awaitable[str]]) -> Outcome:
+        token = INLINE.set(True)
+        try:
+            return Outcome(await work())
+        except DurableError as error:
+            return Outcome(failure=Failure.of(error, self.claim.id))
+        except Exception as error:  # noqa: BLE001  a failure is an outcome, whatever was raised
+            return Outcome(failure=Failure.of(error, self.claim.id))
+        finally:
+            INLINE.reset(token)
+
+    def _write_done(
+        self, connection: sqlite3.Connection, node: int, ask: Ask, outcome: Outcome, asked_at: float,
+        write: Callable[[sqlite3.Connection], None] | None,
+    ) -> list[Completion]:  # fmt: skip
+        self.fence(connection)
+        if write is not None:
+            write(connection)
+        return [
+            checkpoints.add_done(
+                connection,
+                self.claim.number,
+                self.claim.branch,
+                node,
+                ask,
+                outcome,
+                asked_at=asked_at,
+                at=self.engine.clock.now(),
+            )
+        ]
+
+    async def outcome(self, node: int, pending: Pending, ask: Ask) -> Outcome:
+        """Wait for the delivery of an ask; a failure is raised by whoever decodes the outcome (`value_of`)."""
+        try:
+            return await pending
+        except asyncio.CancelledError:
+            self._abandon(node, ask, self.engine.clock.now())
+            raise
+
+    def register(self, ask: Ask, new_waits: Sequence[NewWait], *, at: float) -> tuple[int, Pending]:
+        """Ask for conditions to become true; `at` is the time from which their sleeps count."""
+
+        def write(connection: sqlite3.Connection, node: int) -> Completion | None:
+            checkpoints.add_ask(connection, self.claim.number, self.claim.branch, node, ask, at=at)
+            return waits.register(connection, self.claim.number, self.claim.branch, node, new_waits, at=at)
+
+        def after(is_written: bool) -> None:
+            due = [wait.due_at for wait in new_waits if wait.due_at is not None]
+            if is_written and due:
+                self.engine.timers.consider(min(due))
+
+        return self.ask(ask, write, after)
+
+    def fence(self, connection: sqlite3.Connection) -> None:
+        """Refuse the transaction if the run is not ours any more."""
+        runs.fence(connection, self.claim.number, self.claim.epoch)
+
+    def line(self) -> int | None:
+        """Give the line of the task's source that is executing."""
+        frame = inspect.currentframe()
+        while frame is not None and frame.f_code.co_filename != self._file:
+            frame = frame.f_back
+        return frame.f_lineno if frame else None
+
+    def _expect(self, node: int) -> Pending:
+        pending = self._pending[node] = Pending()
+        return pending
+
+    def _refuse_inline(self) -> None:
+        if not self._is_inside:
+            raise Evicted
+        if INLINE.get():
+            raise DurableError(
+                "A memo or step asked the engine for something: its outcome is one checkpoint, so it may not make others. Ask from the task itself."
+            )
+
+    def _abandon(self, node: int, ask: Ask, asked_at: float) -> None:
+        if not self._is_inside or self._pending.pop(node, None) is None:
+            return
+
+        def work(connection: sqlite3.Connection) -> list[Completion]:
+            self.fence(connection)
+            checkpoints.abandon(connection, self.claim.number, self.claim.branch, node, ask, asked_at=asked_at)
+            return []
+
+        self._submit(work)
+
+    def _submit(
+        self, work: Callable[[sqlite3.Connection], list[Completion]], after: Callable[[bool], None] = lambda is_written: None
+    ) -> None:
+        done = self.engine.writer.submit(work, self.engine.route)
+        done.add_done_callback(lambda done: self._check_written(done, after), context=contextvars.Context())
+
+    def _check_written(self, done: asyncio.Future[list[Completion]], after: Callable[[bool], None]) -> None:
+        """Leave, when a write was refused: another worker owns the run, or the log failed."""
+        after(done.exception() is None)
+        if done.exception() is not None and self._is_inside:
+            self.engine.warn(f"Run {self.claim.id} of '{self.task.name}' stops here: {done.exception()}")
+            self.leave()
+
+    # ------------------------------------------------------------ delivering
+
+    def arrive(self, completions: Sequence[Completion]) -> None:
+        """Take in outcomes that were committed, in order."""
+        for completion in completions:
+            self.cursor.arrive(completion)
+        if not self._moves.any:
+            self._at_rest()
+
+    def hold(self) -> None:
+        """Deliver nothing until `unhold`."""
+        self._is_held = True
+
+    def unhold(self) -> None:
+        """Deliver again."""
+        self._is_held = False
+        if not self._moves.any:
+            self._at_rest()
+
+    def _at_rest(self) -> None:
+        if self._main is None or self._main.done() or not self._is_inside:
+            return
+        while not self._moves.any and not self._is_held:
+            if self.cursor.has_gap():
+                self.hold()
+                self.engine.fill_gap(self)
+                return
+            delivery = self.cursor.next_delivery()
+            if delivery is None:
+                self._rest()
+                return
+            self._start_clock()
+            node, outcome = delivery
+            pending = self._pending.pop(node, None)
+            if pending is not None and not pending.done():
+                pending.set_result(outcome)
+
+    def _rest(self) -> None:
+        """Every outcome that is there was delivered: the run waits, or awaits something foreign."""
+        if self.task.options.execution_timeout is not None or self.cursor.is_replaying:
+            is_waiting = self.is_waiting()
+            if is_waiting and (divergence := self.cursor.starve()):
+                for pending in self._pending.values():
+                    pending.set_exception(divergence)
+                self._pending.clear()
+                return
+            if is_waiting:
+                self._stop_clock()
+        self._rest_since = self.engine.clock.now()
+        self.engine.dispatcher.rests(self)
+
+    def is_waiting(self) -> bool:
+        """Whether the run is wholly in durable waits: no coroutine can move, no memo, step or foreign await is in flight."""
+        if self._moves.any or self._inline or self._is_held or not self._pending:
+            return False
+        return all(self._waits_here(task) for task in self._moves.tasks if not task.done())
+
+    def _waits_here(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a task waits for an ask, for a task of its run, or in a primitive of asyncio that one of those will wake."""
+        waiter = getattr(task, "_fut_waiter", None)
+        if isinstance(waiter, Pending) or waiter in self._moves.tasks or type(waiter).__name__ == "_GatheringFuture":
+            return True
+        innermost = _innermost_code(task)
+        if innermost is None:
+            return False
+        path = innermost.co_filename.replace("\\", "/")
+        return path.endswith(COORDINATION) and innermost.co_name not in UNMEASURED
+
+    @property
+    def rest_since(self) -> float:
+        """When the run last came to rest, UTC seconds."""
+        return self._rest_since or 0.0
+
+    # ------------------------------------------------------------ the working clock
+
+    @property
+    def worked(self) -> float:
+        """Seconds of this attempt in which some part of the run was not in a durable wait; replay not counted."""
+        since = self._busy_since
+        return self._worked + (self.engine.clock.now() - since if since is not None else 0.0)
+
+    def _start_clock(self) -> None:
+        limit = self.task.options.execution_timeout
+        if limit is None or self._busy_since is not None or self.cursor.is_replaying:
+            return
+        self._busy_since = self.engine.clock.now()
+        self._budget = asyncio.get_running_loop().call_later(
+            max(0.0, limit - self._worked), self._time_out, context=contextvars.Context()
+        )
+
+    def _stop_clock(self) -> None:
+        self._worked = self.worked
+        self._busy_since = None
+        if self._budget is not None:
+            self._budget.cancel()
+            self._budget = None
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        self.leave()
+        if self._main is not None:
+            self._main.cancel()  # it works, so it stands at no ask of ours
+
+
+def _innermost_code(task: asyncio.Task[Any]) -> Any:
+    """Give the code of the coroutine in which a task is suspended."""
+    code, awaitable = None, task.get_coro()
+    while awaitable is not None:
+        for code_name, next_name in (("cr_code", "cr_await"), ("gi_code", "gi_yieldfrom"), ("ag_code", "ag_await")):
+            if hasattr(awaitable, code_name):
+                code, awaitable = getattr(awaitable, code_name), getattr(awaitable, next_name)
+                break
+        else:
+            return code
+    return code
+
+
+def _comes_from(error: BaseException, cause: BaseException) -> bool:
+    """Whether an exception is another, or was raised from it, or groups it."""
+    return cause in family(error)
+
+
+def family(error: BaseException) -> list[BaseException]:
+    """Give an exception with its causes, contexts and members."""
+    found: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        item = todo.pop()
+        if item is None or any(item is other for other in found):
+            continue
+        found.append(item)
+        todo += [item.__cause__, item.__context__]
+        if isinstance(item, BaseExceptionGroup):
+            todo += item.exceptions
+    return found

@@ -1,0 +1,90 @@
+"""The engine's event loop, which knows when a run's coroutines have come to rest.
+
+Delivery must be one completion at a time, the next only when none of the run's coroutines can move. asyncio has no word for that, so this
+loop counts: every callback scheduled in the context of a run (a task's step, a future's callback) is a *move* of that run, and when its last move
+has been made the run is at rest. What `call_later` or a thread will wake later is no move until it happens.
+
+The alternative, a private loop for each run as Temporal's SDK has it, forbids the run every foreign await; here those work, and are merely not ordered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+MOVES: contextvars.ContextVar[Moves | None] = contextvars.ContextVar("durable_nb_moves", default=None)
+
+BaseLoop: type[asyncio.BaseEventLoop] = asyncio.ProactorEventLoop if sys.platform == "win32" else asyncio.SelectorEventLoop  # type: ignore[assignment]
+
+
+class Moves:
+    """The moves of one run that are scheduled, and the asyncio tasks that it has started.
+
+    Args:
+        at_rest: called on the loop after the last scheduled move was made.
+    """
+
+    def __init__(self, at_rest: Callable[[], None]) -> None:
+        self._at_rest = at_rest
+        self._scheduled: set[asyncio.Handle] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def any(self) -> bool:
+        """Whether some coroutine of the run can move by itself."""
+        return any(not handle.cancelled() for handle in self._scheduled)
+
+    def schedule(
+        self,
+        call_soon: Callable[..., asyncio.Handle],
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context | None,
+    ) -> asyncio.Handle:
+        """Schedule a callback as a move."""
+
+        def move() -> None:
+            self._scheduled.discard(handle)
+            try:
+                callback(*args)
+            finally:
+                if not self.any:
+                    self._at_rest()
+
+        handle = call_soon(move, context=context)
+        self._scheduled.add(handle)
+        return handle
+
+    def add_task(self, task: asyncio.Task[Any]) -> None:
+        """Remember a task for as long as it lives."""
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+
+class EngineLoop(BaseLoop):  # type: ignore[misc,valid-type]
+    """An event loop that counts the moves of runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_task_factory(_make_task)
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:  # Any: asyncio's own signature
+        """Schedule a callback; in the context of a run, as a move of it."""
+        moves = MOVES.get() if context is None else context.get(MOVES)
+        if moves is None:
+            return super().call_soon(callback, *args, context=context)  # type: ignore[no-any-return]
+        return moves.schedule(super().call_soon, callback, args, context)
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
+    task = asyncio.Task(coro, loop=loop, **options)
+    context = options.get("context")
+    moves = MOVES.get() if context is None else context.get(MOVES)
+    if moves is not None and not task.done():
+        moves.add_task(task)
+    return task

@@ -1,0 +1,94 @@
+"""Matching events with waits: in order of acceptance, in bounded batches, filters evaluated off the write lock.
+
+Whoever pushes an event matches it; another worker takes over events that stay unmatched for a while, since their pusher may be dead. Two that
+match the same event do no harm: what is recorded is recorded once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from durable_nb.engine.cel import compile_filter
+from durable_nb.errors import ExpressionError, ExpressionEvaluationError
+from durable_nb.log import waits
+from durable_nb.log.records import AcceptedEvent, Completion, EventReport
+from durable_nb.tasks.payload import decode
+
+if TYPE_CHECKING:
+    from durable_nb.engine.engine import Engine
+
+BATCH = 200
+PATIENCE_SECONDS = 1.0  # how long another process's event may stay unmatched before we do it
+
+
+class Matcher:
+    """Brings events to waits. Lives on the engine's loop; filters run on a thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._turn = asyncio.Lock()
+
+    async def match(self, key: str, event_id: str) -> EventReport:
+        """Match all events of a key that are not matched yet; tell what the named one did."""
+        report = EventReport(event_id=event_id, key=key)
+        async with self._turn:
+            while event := await self._next(key, before=float("inf")):
+                await self._match_one(event, report if event.id == event_id else EventReport(event_id=event.id, key=key))
+        return report
+
+    async def recover(self) -> None:
+        """Match what another process accepted and did not finish."""
+        async with self._turn:
+            while event := await self._next(None, before=self._engine.clock.now() - PATIENCE_SECONDS):
+                await self._match_one(event, EventReport(event_id=event.id, key=event.key))
+
+    async def _next(self, key: str | None, before: float) -> AcceptedEvent | None:
+        return await self._engine.reader.run(lambda connection: waits.next_pending(connection, key=key, before=before))
+
+    async def _match_one(self, event: AcceptedEvent, report: EventReport) -> None:
+        engine, after, is_last = self._engine, waits.BEFORE_ALL, False
+        payload, metadata = decode(event.payload), decode(event.metadata)
+        while not is_last:
+            batch = await engine.reader.run(lambda connection, after=after: waits.candidates(connection, event, after, BATCH))  # type: ignore[misc]
+            is_last = len(batch) < BATCH
+            matched, errors = [], []
+            if any(candidate.expression for candidate in batch):
+                matched, errors = await asyncio.wrap_future(
+                    engine.threads.submit(lambda batch=batch: judge(batch, event, payload, metadata))
+                )  # type: ignore[misc]
+            else:
+                matched = [candidate.place for candidate in batch]
+            await self._record(event, matched, errors, is_last=is_last)
+            after = batch[-1].place if batch else after
+            await self._tell(report, matched, errors)
+
+    async def _record(
+        self, event: AcceptedEvent, matched: list[waits.Place], errors: list[tuple[waits.Place, str]], *, is_last: bool
+    ) -> None:
+        at = self._engine.clock.now()
+
+        def work(connection: object) -> list[Completion]:
+            return waits.match(connection, event, matched, errors, is_last=is_last, at=at)  # type: ignore[arg-type]
+
+        await self._engine.writer.submit(work, self._engine.route)
+
+    async def _tell(self, report: EventReport, matched: list[waits.Place], errors: list[tuple[waits.Place, str]]) -> None:
+        ids = await self._engine.ids_of({place[0] for place in matched} | {place[0] for place, _ in errors})
+        report.matched_runs += [ids[place[0]] for place in matched]
+        report.near_misses += [f"{ids[place[0]]}: {message}" for place, message in errors]
+
+
+def judge(
+    batch: list[waits.Candidate], event: AcceptedEvent, payload: object, metadata: dict[str, object]
+) -> tuple[list[waits.Place], list[tuple[waits.Place, str]]]:
+    """Give the places whose filter agrees, and those whose filter failed, with the error."""
+    matched, errors = [], []
+    for candidate in batch:
+        try:
+            condition = compile_filter(candidate.expression or "")
+            if condition.matches(input=payload, additional_metadata=metadata, event_key=event.key, scope=event.scope):
+                matched.append(candidate.place)
+        except (ExpressionError, ExpressionEvaluationError) as error:
+            errors.append((candidate.place, str(error)))
+    return matched, errors

@@ -1,0 +1,55 @@
+"""The tasks that an engine serves, by name and by lane."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.errors import UnknownTaskError
+
+if TYPE_CHECKING:
+    from durable_nb.log.records import Claim
+    from durable_nb.tasks.task import Lane, Task
+
+
+class Registry:
+    """Tasks by name. Declaring a name again replaces its task. Written by cells, read by the engine: each call is one dict operation."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task[Any]] = {}
+
+    def add(self, task: Task[Any]) -> None:
+        """Serve a task from now on."""
+        self._tasks = {**self._tasks, task.name: task}
+
+    def __iter__(self) -> Iterator[Task[Any]]:
+        return iter(self._tasks.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tasks
+
+    def __getitem__(self, name: str) -> Task[Any]:
+        try:
+            return self._tasks[name]
+        except KeyError:
+            raise UnknownTaskError(unknown(name, self._tasks)) from None
+
+    def served(self, lane: Lane) -> tuple[list[str], list[str]]:
+        """Give the names of a lane's tasks: those defined here, and those merely restored from the log."""
+        tasks = [task for task in self._tasks.values() if task.lane == lane]
+        return [task.name for task in tasks if not task.is_restored], [task.name for task in tasks if task.is_restored]
+
+    def lane_of(self, claim: Claim) -> Lane:
+        """Give the lane in which a claimed run has its slot."""
+        return self[claim.task].lane
+
+
+def unknown(name: str, names: dict[str, Any]) -> str:
+    """Give the sentence for an unknown task, with the nearest name."""
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"No task '{name}' is defined here; did you mean '{near[0]}'?"
+    return f"No task '{name}' is defined here: run the cell that defines it." + (
+        f" Defined are: {', '.join(sorted(names))}." if names else ""
+    )

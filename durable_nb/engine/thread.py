@@ -1,0 +1,90 @@
+"""The engine's own thread: a daemon with its own event loop, so that a blocking cell stops no timer and no task."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from durable_nb.engine.loop import EngineLoop
+from durable_nb.errors import EngineStoppedError, Evicted, SyncCallError
+
+WAIT_SECONDS = 0.1  # how often a waiting caller looks up, so that an interrupt is noticed on every platform
+
+
+class EngineThread:
+    """A thread that runs an `EngineLoop`. Its methods may be called from any other thread."""
+
+    def __init__(self) -> None:
+        self.loop = EngineLoop()
+        self.loop.set_exception_handler(_report)
+        self._thread = threading.Thread(target=self._run, name="durable_nb engine", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is on the engine's thread."""
+        return threading.current_thread() is self._thread
+
+    def submit(self, make: Callable[[], Awaitable[Any]]) -> concurrent.futures.Future[Any]:
+        """Have a coroutine made and run on the engine's loop. Nobody cancels it from here: to stop waiting stops no run."""
+
+        async def run() -> Any:
+            return await make()
+
+        if self.loop.is_closed():
+            raise EngineStoppedError("The engine is closed: load durable_nb again.")
+        return asyncio.run_coroutine_threadsafe(run(), self.loop)
+
+    def call(self, make: Callable[[], Awaitable[Any]], *, aio: str) -> Any:
+        """Run a coroutine on the engine's loop and wait for it, from synchronous code. An interrupt stops the waiting only.
+
+        Raises:
+            SyncCallError: on the engine's own thread, where it would wait for itself.
+        """
+        if self.is_here:
+            raise SyncCallError(f"A synchronous call would stop the engine that it waits for: here, write `{aio}`.")
+        future = self.submit(make)
+        while not future.done():
+            concurrent.futures.wait([future], timeout=WAIT_SECONDS)
+        return future.result()
+
+    async def aio_call(self, make: Callable[[], Awaitable[Any]]) -> Any:
+        """Run a coroutine on the engine's loop and await it from any loop. Cancelling the waiter stops the waiting only."""
+        if self.is_here:
+            return await make()
+        future, loop, done = self.submit(make), asyncio.get_running_loop(), asyncio.Event()
+
+        def wake(_: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done.set)
+
+        future.add_done_callback(wake)
+        while not future.done():
+            handle = loop.call_later(WAIT_SECONDS, done.set)  # an idle loop would see an interrupt only at its next event
+            await done.wait()
+            handle.cancel()
+            if not future.done():
+                done.clear()
+        return future.result()
+
+    def stop(self) -> None:
+        """End the loop and the thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        if not self.is_here:
+            self._thread.join()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report as asyncio does, but for evictions that nobody waited to see."""
+    if not isinstance(context.get("exception"), Evicted):
+        loop.default_exception_handler(context)

@@ -1,0 +1,46 @@
+"""Threads for synchronous tasks: daemonic, made when needed, kept for the next.
+
+The standard library's pool joins its threads when the interpreter ends, so one long task would hold a kernel's shutdown; what these
+threads do is resumed from the log, so nothing has to wait for them. How many run at once is decided by the slots, not here.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Runs callables on threads, each with a copy of the caller's context variables."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any], contextvars.Context]] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Run `work` on a thread of its own; the future cannot be cancelled, since a thread cannot."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        self._queue.put((future, work, contextvars.copy_context()))
+        if not self._idle.acquire(blocking=False):
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        return future
+
+    def _run(self) -> None:
+        while True:
+            future, work, context = self._queue.get()
+            try:
+                result = context.run(work)
+            except BaseException as error:  # noqa: BLE001  it belongs to whoever waits for the future
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            del future, work, context
+            self._idle.release()

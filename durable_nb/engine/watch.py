@@ -1,0 +1,86 @@
+"""Watching the log for what other processes write, and other workers for their death.
+
+`PRAGMA data_version`, asked on the writer's own connection, changes when any *other* connection has committed: a cheap poll, and nothing fancier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING
+
+from durable_nb.engine.liveness import bury, is_alive
+from durable_nb.log import checkpoints, runs
+
+if TYPE_CHECKING:
+    from durable_nb.engine.engine import Engine
+    from durable_nb.engine.execution import Execution
+
+POLL_SECONDS = 0.04
+BURIAL_SECONDS = 0.5
+
+
+class Watch:
+    """Notices foreign commits within `POLL_SECONDS` and dead workers within `BURIAL_SECONDS`. Lives on the engine's loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def work(self) -> None:
+        """Watch for ever."""
+        engine, seen, next_burial = self._engine, -1, 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            version = await engine.writer_connection.run(_data_version)
+            if version != seen:
+                seen = version
+                await self._look()
+            if loop.time() >= next_burial:
+                next_burial = loop.time() + BURIAL_SECONDS
+                await self.bury_dead()
+                await engine.matcher.recover()
+                await engine.dispatcher.age_queue()
+                await engine.dispatcher.evict_old()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _look(self) -> None:
+        engine = self._engine
+        engine.timers.look()
+        engine.dispatcher.look()
+        for number, last_seq in await engine.reader.run(lambda connection: _last_seqs(connection, engine.worker)):
+            execution = engine.executions.get(number)
+            if execution is not None and last_seq > execution.cursor.delivered_seq:
+                await self.fill(execution)
+        for number in list(engine.waiters):
+            status, outcome = await engine.reader.run(lambda connection, number=number: runs.result_of(connection, number))  # type: ignore[misc]
+            engine.ended(number, status, outcome)
+
+    async def fill(self, execution: Execution) -> None:
+        """Give a run what the log has for it, whoever wrote it."""
+        number, seq = execution.claim.number, execution.cursor.delivered_seq
+        arrived = await self._engine.reader.run(lambda connection: checkpoints.arrived_since(connection, number, seq))
+        execution.arrive(arrived)
+
+    async def bury_dead(self) -> None:
+        """Make the runs of dead workers ready for whoever serves them."""
+        engine = self._engine
+        for worker in await engine.reader.run(_workers):
+            if worker != engine.worker and not is_alive(engine.path, worker):
+                at = engine.clock.now()
+                await engine.writer.submit(
+                    lambda connection, worker=worker: runs.release_all(connection, worker, reason="its process died", at=at)
+                )  # type: ignore[misc]
+                bury(engine.path, worker)
+                engine.dispatcher.look()
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _last_seqs(connection: sqlite3.Connection, worker: str) -> list[tuple[int, int]]:
+    return connection.execute("SELECT number, last_seq FROM run WHERE owner = ?", (worker,)).fetchall()
+
+
+def _workers(connection: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in connection.execute("SELECT id FROM worker")]

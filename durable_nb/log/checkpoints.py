@@ -1,0 +1,146 @@
+"""Transactions on checkpoints: what a durable task asked, and the order in which outcomes reach it.
+
+Invariants: an outcome is written once; it gets the run's next sequence number in the very transaction that records it, and that number is the order
+of delivery for ever; a run that nobody owns becomes ready in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+
+from durable_nb.log.payloads import loaded, stored
+from durable_nb.log.records import Ask, Completion, Failure, Outcome, Recorded
+
+INSERT_ASK = """
+INSERT INTO checkpoint (run, branch, node, kind, ask, fingerprint, line, child, asked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+INSERT_DONE = """
+INSERT INTO checkpoint (run, branch, node, kind, ask, fingerprint, line, asked_at, seq, recorded_at, outcome, error)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+NEXT_SEQ = """
+UPDATE run SET last_seq = last_seq + 1,
+    ready_at = CASE WHEN owner IS NULL AND status = 'RUNNING' AND blocked_reason IS NULL THEN coalesce(ready_at, ?) ELSE ready_at END
+WHERE number = ? RETURNING last_seq, owner"""
+
+SATISFY = """
+UPDATE checkpoint SET seq = ?, recorded_at = ?, outcome = ?, error = ? WHERE run = ? AND branch = ? AND node = ? AND seq IS NULL"""
+
+HISTORY = """
+SELECT node, kind, ask, fingerprint, asked_at, seq, outcome, error, abandoned, child, line, recorded_at FROM checkpoint
+WHERE run = ? AND branch = ? AND node < ? ORDER BY node"""
+
+ARRIVED = """
+SELECT run, seq, node, branch, outcome, error FROM checkpoint WHERE run = ? AND seq > ? ORDER BY seq"""
+
+
+def add_ask(
+    connection: sqlite3.Connection, run: int, branch: int, node: int, ask: Ask, *, at: float, child: int | None = None
+) -> None:
+    """Write what was asked; its outcome comes later."""
+    connection.execute(INSERT_ASK, (run, branch, node, ask.kind, ask.words, ask.fingerprint, ask.line, child, at))
+
+
+def add_done(
+    connection: sqlite3.Connection, run: int, branch: int, node: int, ask: Ask, outcome: Outcome, *, asked_at: float, at: float
+) -> Completion:
+    """Write an ask together with its outcome, in one row: memo and step."""
+    seq, owner = _next_seq(connection, run, at)
+    error = outcome.failure.to_json() if outcome.failure else None
+    value = stored(connection, outcome.value)
+    connection.execute(
+        INSERT_DONE, (run, branch, node, ask.kind, ask.words, ask.fingerprint, ask.line, asked_at, seq, at, value, error)
+    )
+    return Completion(run, seq, node, branch, outcome, owner)
+
+
+def complete(
+    connection: sqlite3.Connection, run: int, branch: int, node: int, outcome: Outcome, *, at: float
+) -> Completion | None:
+    """Record the outcome of a checkpoint that waits; None if it has one already."""
+    open_row = connection.execute(
+        "SELECT 1 FROM checkpoint WHERE run = ? AND branch = ? AND node = ? AND seq IS NULL", (run, branch, node)
+    )
+    if open_row.fetchone() is None:
+        return None
+    seq, owner = _next_seq(connection, run, at)
+    error = outcome.failure.to_json() if outcome.failure else None
+    connection.execute(SATISFY, (seq, at, stored(connection, outcome.value), error, run, branch, node))
+    return Completion(run, seq, node, branch, outcome, owner)
+
+
+def complete_waiting_on(connection: sqlite3.Connection, child: int, outcome: Outcome, *, at: float) -> list[Completion]:
+    """Satisfy every checkpoint that waits for the end of a run."""
+    rows = connection.execute("SELECT run, branch, node FROM checkpoint WHERE child = ? AND seq IS NULL", (child,)).fetchall()
+    completions = (complete(connection, run, branch, node, outcome, at=at) for run, branch, node in rows)
+    return [completion for completion in completions if completion is not None]
+
+
+def abandon(connection: sqlite3.Connection, run: int, branch: int, node: int, ask: Ask, *, asked_at: float) -> None:
+    """Take down that the run's own code stopped waiting for a checkpoint; a memo or step in flight has no row until then."""
+    done = connection.execute(
+        "UPDATE checkpoint SET abandoned = 1 WHERE run = ? AND branch = ? AND node = ?", (run, branch, node)
+    )
+    if not done.rowcount:
+        add_ask(connection, run, branch, node, ask, at=asked_at)
+        connection.execute("UPDATE checkpoint SET abandoned = 1 WHERE run = ? AND branch = ? AND node = ?", (run, branch, node))
+    connection.execute("DELETE FROM wait WHERE run = ? AND branch = ? AND node = ?", (run, branch, node))
+
+
+def load_history(connection: sqlite3.Connection, run: int, branch: int) -> list[Recorded]:
+    """Give all checkpoints of a branch's lineage, in order of node."""
+    found: dict[int, Recorded] = {}
+    for ancestor, limit, dropped in _lineage(connection, run, branch):
+        for row in connection.execute(HISTORY, (run, ancestor, limit)):
+            if row[0] not in dropped and row[0] not in found:
+                found[row[0]] = _recorded(connection, row, ancestor)
+    return [found[node] for node in sorted(found)]
+
+
+def branch_of(connection: sqlite3.Connection, run: int, branch: int, node: int) -> int | None:
+    """Give the branch in whose rows `node` of this branch's lineage lies, or None."""
+    for ancestor, limit, dropped in _lineage(connection, run, branch):
+        row = connection.execute(
+            "SELECT 1 FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (run, ancestor, node)
+        ).fetchone()
+        if row and node < limit and node not in dropped:
+            return ancestor
+    return None
+
+
+def _lineage(connection: sqlite3.Connection, run: int, branch: int) -> Iterator[tuple[int, int, frozenset[int]]]:
+    """From a branch to the first: (branch, nodes below which are inherited, nodes that a younger branch dropped)."""
+    limit, dropped = 2**62, frozenset[int]()
+    while True:
+        yield branch, limit, dropped
+        row = connection.execute("SELECT parent, cut, dropped FROM branch WHERE run = ? AND branch = ?", (run, branch)).fetchone()
+        if row is None:
+            return
+        branch, limit, dropped = row[0], min(limit, row[1]), dropped | frozenset(json.loads(row[2]))
+
+
+def arrived_since(connection: sqlite3.Connection, run: int, seq: int) -> list[Completion]:
+    """Give the completions of a run above `seq`, whoever wrote them, in order."""
+    return [
+        Completion(row[0], row[1], row[2], row[3], _outcome(connection, row[4], row[5]))
+        for row in connection.execute(ARRIVED, (run, seq))
+    ]
+
+
+def _next_seq(connection: sqlite3.Connection, run: int, at: float) -> tuple[int, str | None]:
+    seq, owner = connection.execute(NEXT_SEQ, (at, run)).fetchone()
+    return seq, owner
+
+
+def _recorded(connection: sqlite3.Connection, row: tuple[object, ...], branch: int) -> Recorded:
+    node, kind, ask, fingerprint, asked_at, seq, outcome, error, abandoned, child, line, recorded_at = row
+    return Recorded(
+        node, kind, ask, fingerprint, asked_at, seq, _outcome(connection, outcome, error) if seq is not None else None,
+        bool(abandoned), child, line, recorded_at, branch,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def _outcome(connection: sqlite3.Connection, value: object, error: object) -> Outcome:
+    return Outcome(loaded(connection, value), Failure.from_json(str(error)) if error else None)  # type: ignore[arg-type]

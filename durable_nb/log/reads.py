@@ -1,0 +1,132 @@
+"""Reads: current states for handles and views. Short, on a reader's connection; each statement sees one snapshot."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from durable_nb.errors import UnknownRunError
+from durable_nb.log.payloads import loaded
+from durable_nb.log.records import Failure, RunView
+
+COLUMNS = """number, id, task, kind, version, status, is_evicted, blocked_reason, key, parent, retry_count, invocation_count, branch, owner, ready_at,
+created_at, started_at, finished_at, input, output, error, metadata, home"""
+
+FIND = f"SELECT {COLUMNS} FROM run WHERE id >= :low AND id < :high ORDER BY number LIMIT 2"  # noqa: S608
+FIND_NUMBER = f"SELECT {COLUMNS} FROM run WHERE number = ?"  # noqa: S608
+FIND_KEY = f"SELECT {COLUMNS} FROM run WHERE key = ?"  # noqa: S608
+FIND_ENDING = f"SELECT {COLUMNS} FROM run WHERE id LIKE :pattern ORDER BY number LIMIT 2"  # noqa: S608
+
+LIST = f"""
+SELECT {COLUMNS} FROM run
+WHERE (:status IS NULL OR status = :status) AND (:task IS NULL OR task = :task)
+  AND (CASE WHEN :parent IS NULL THEN parent IS NULL ELSE parent = (SELECT number FROM run WHERE id = :parent) END)
+ORDER BY number DESC LIMIT :limit OFFSET :offset"""  # noqa: S608
+
+CHECKPOINTS = """
+SELECT checkpoint.branch, node, checkpoint.kind, ask, line, child.id, asked_at, seq, recorded_at, checkpoint.error IS NOT NULL, abandoned
+FROM checkpoint LEFT JOIN run AS child ON child.number = checkpoint.child WHERE checkpoint.run = ? ORDER BY node, checkpoint.branch"""
+
+CHILDREN = "SELECT task, status, count(*), min(number) FROM run WHERE parent = ? GROUP BY task, status ORDER BY min(number)"
+
+WAITS = "SELECT node, kind, name, due_at, key, scope, expression, filter_error FROM wait WHERE run = ? AND matched_at IS NULL ORDER BY node, item"
+
+STATUS = """
+SELECT (SELECT count(*) FROM run WHERE status IN ('QUEUED', 'RUNNING') AND parent IS NULL),
+       (SELECT count(*) FROM run WHERE blocked_reason IS NOT NULL),
+       (SELECT count(DISTINCT run) FROM wait WHERE key IS NOT NULL AND matched_at IS NULL)"""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointView:
+    """A checkpoint as people see it."""
+
+    branch: int
+    node: int
+    kind: str
+    ask: str
+    line: int | None
+    child_id: str | None
+    asked_at: float
+    seq: int | None
+    recorded_at: float | None
+    is_failed: bool
+    is_abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaitView:
+    """An open condition as people see it."""
+
+    node: int
+    kind: str
+    name: str
+    due_at: float | None
+    key: str | None
+    scope: str | None
+    expression: str | None
+    filter_error: str | None
+
+
+def run_view(connection: sqlite3.Connection, row: tuple[object, ...]) -> RunView:
+    """Give a row of `COLUMNS` as a record."""
+    values = dict(zip(COLUMNS.replace("\n", " ").replace(" ", "").split(","), row, strict=True))
+    values["input"] = loaded(connection, values["input"])  # type: ignore[arg-type]
+    values["output"] = loaded(connection, values["output"])  # type: ignore[arg-type]
+    values["error"] = Failure.from_json(str(values["error"])) if values["error"] else None
+    values["is_evicted"] = bool(values["is_evicted"])
+    return RunView(**values)  # type: ignore[arg-type]
+
+
+def find_run(connection: sqlite3.Connection, name: str) -> RunView:
+    """Give the run of an id, the start or the end of one, a key, or ``#number``.
+
+    Raises:
+        UnknownRunError: none, or several.
+    """
+    rows = _rows_named(connection, name)
+    if not rows:
+        raise UnknownRunError(f"No run '{name}' is in this log: `%durable runs` lists them.")
+    if len(rows) > 1:
+        raise UnknownRunError(f"Several runs match '{name}': give more of its id.")
+    return run_view(connection, rows[0])
+
+
+def _rows_named(connection: sqlite3.Connection, name: str) -> list[tuple[object, ...]]:
+    if name.startswith("#") and name[1:].isdecimal():
+        return connection.execute(FIND_NUMBER, (int(name[1:]),)).fetchall()
+    rows = connection.execute(FIND_KEY, (name,)).fetchall()
+    is_id = name.isalnum() and name.isascii()
+    if not rows and is_id:
+        rows = connection.execute(FIND, {"low": name.upper(), "high": name.upper() + "~"}).fetchall()
+    if not rows and is_id and len(name) >= 4:  # noqa: PLR2004  shorter endings are no names
+        rows = connection.execute(FIND_ENDING, {"pattern": f"%{name.upper()}"}).fetchall()
+    return rows
+
+
+def list_runs(
+    connection: sqlite3.Connection, *, status: str | None, task: str | None, parent: str | None, limit: int, offset: int
+) -> list[RunView]:
+    """Give runs, the newest first."""
+    values = {"status": status, "task": task, "parent": parent, "limit": limit, "offset": offset}
+    return [run_view(connection, row) for row in connection.execute(LIST, values)]
+
+
+def list_checkpoints(connection: sqlite3.Connection, number: int) -> list[CheckpointView]:
+    """Give the checkpoints of all branches of a run."""
+    return [CheckpointView(*row[:9], bool(row[9]), bool(row[10])) for row in connection.execute(CHECKPOINTS, (number,))]
+
+
+def count_children(connection: sqlite3.Connection, number: int) -> list[tuple[str, str, int]]:
+    """Give (task, status, count) of a run's children."""
+    return [(task, status, count) for task, status, count, _ in connection.execute(CHILDREN, (number,))]
+
+
+def list_waits(connection: sqlite3.Connection, number: int) -> list[WaitView]:
+    """Give the open conditions of a run."""
+    return [WaitView(*row) for row in connection.execute(WAITS, (number,))]
+
+
+def count_status(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Give the numbers of unfinished root runs, of blocked runs, and of runs that wait for an event."""
+    return connection.execute(STATUS).fetchone()  # type: ignore[no-any-return]

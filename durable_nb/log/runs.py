@@ -1,0 +1,254 @@
+"""Transactions on runs: make, claim, finish, retry, give back. Each function runs inside a transaction of the writer.
+
+Invariant: whoever writes for a run shows its epoch; every change of owner raises it, so a former owner can write nothing (`fence`).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from durable_nb.errors import StaleEpochError, UnknownRunError
+from durable_nb.log.checkpoints import complete_waiting_on
+from durable_nb.log.payloads import loaded, stored
+from durable_nb.log.records import ENDED, Claim, Completion, Failure, NewRun, Outcome
+
+INSERT_RUN = """
+INSERT INTO run (id, task, kind, version, input, metadata, priority, parent, child_key, child_index, key, home, signature, created_at,
+                 ready_at, status, owner, epoch, started_at, invocation_count)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+CLAIM_COLUMNS = """number, id, task, kind, version, input, metadata, epoch, branch, retry_count, invocation_count, worked, parent,
+(SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent) AS parent_id, child_key, child_index, home, signature"""
+
+CLAIM_READY = f"""
+UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,
+               started_at = coalesce(started_at, :now), invocation_count = invocation_count + 1
+WHERE number IN (
+    SELECT number FROM run
+    WHERE ready_at <= :now
+      AND (task IN (SELECT value FROM json_each(:defined)) OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
+    ORDER BY priority DESC, ready_at, number LIMIT :slots)
+RETURNING {CLAIM_COLUMNS}"""  # noqa: S608  a constant
+
+FINISH = """
+UPDATE run SET status = ?, output = ?, error = ?, finished_at = ?, owner = NULL, ready_at = NULL, is_evicted = 0, epoch = epoch + 1, worked = ?
+WHERE number = ? AND epoch = ? AND status IN ('QUEUED', 'RUNNING')"""
+
+RETRY = """
+UPDATE run SET status = 'QUEUED', ready_at = ?, owner = NULL, epoch = epoch + 1, retry_count = retry_count + 1, worked = 0, branch = ?, queued = 0
+WHERE number = ? AND epoch = ?"""
+
+GIVE_BACK = """
+UPDATE run SET owner = NULL, epoch = epoch + 1, ready_at = :ready_at, is_evicted = (kind = 'durable_task'), blocked_reason = :blocked, worked = :worked
+WHERE number = :number AND epoch = :epoch"""
+
+RELEASE_ALL = """
+UPDATE run SET owner = NULL, epoch = epoch + 1, ready_at = ?, is_evicted = (kind = 'durable_task') WHERE owner = ? RETURNING number"""
+
+
+def create_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker: str | None) -> tuple[int, bool]:
+    """Write a new run: queued, or, where `worker` holds a slot for it, owned by that worker at once (which saves a commit).
+
+    Returns:
+        Its number, and whether it is new: a `key` that is in the log already gives the run that has it.
+    """
+    if run.key is not None:
+        row = connection.execute("SELECT number FROM run WHERE key = ?", (run.key,)).fetchone()
+        if row:
+            return row[0], False
+    claimed = worker is not None
+    cursor = connection.execute(
+        INSERT_RUN,
+        (
+            run.id, run.task, run.kind, run.version, stored(connection, run.input), run.metadata, run.priority, run.parent, run.child_key,
+            run.child_index, run.key, run.home, run.signature, at, None if claimed else at, "RUNNING" if claimed else "QUEUED", worker,
+            int(claimed), at if claimed else None, int(claimed),
+        ),
+    )  # fmt: skip
+    number = cursor.lastrowid
+    assert number is not None  # noqa: S101  an INSERT of one row has it
+    if claimed:
+        journal(connection, number, at, "entered", {"worker": worker})
+    return number, True
+
+
+def claim_ready(
+    connection: sqlite3.Connection,
+    *,
+    worker: str,
+    home: str,
+    defined: Sequence[str],
+    restored: Sequence[str],
+    slots: int,
+    at: float,
+) -> list[Claim]:
+    """Take up to `slots` runs that are ready and whose task this worker serves, most urgent first.
+
+    Tasks that were only restored from the log serve runs of the same home (notebook), so that one notebook does not swallow another's.
+    """
+    names = {"defined": json.dumps(list(defined)), "restored": json.dumps(list(restored))}
+    rows = connection.execute(CLAIM_READY, {"worker": worker, "home": home, "slots": slots, "now": at, **names}).fetchall()
+    claims = [_claim(connection, row) for row in sorted(rows)]
+    for claim in claims:
+        journal(connection, claim.number, at, "entered", {"worker": worker})
+    return claims
+
+
+def claim_of(run: NewRun, number: int, *, parent_id: str | None) -> Claim:
+    """Give the claim of a run that `create_run` made and claimed."""
+    return Claim(
+        number=number, id=run.id, task=run.task, kind=run.kind, version=run.version, input=run.input, metadata=run.metadata, epoch=1, branch=1,
+        retry_count=0, invocation_count=1, worked=0.0, parent=run.parent, parent_id=parent_id, child_key=run.child_key,
+        child_index=run.child_index, home=run.home, signature=run.signature,
+    )  # fmt: skip
+
+
+def id_of(connection: sqlite3.Connection, number: int) -> str:
+    """Give a run's id by its number."""
+    return str(connection.execute("SELECT id FROM run WHERE number = ?", (number,)).fetchone()[0])
+
+
+def _claim(connection: sqlite3.Connection, row: tuple[object, ...]) -> Claim:
+    claim = Claim(**dict(zip(Claim.__dataclass_fields__, row, strict=False)))  # type: ignore[arg-type]
+    return claim if isinstance(claim.input, str) else Claim(**{**_fields(claim), "input": loaded(connection, claim.input)})  # type: ignore[arg-type]
+
+
+def _fields(claim: Claim) -> dict[str, object]:
+    return {name: getattr(claim, name) for name in Claim.__dataclass_fields__}
+
+
+def fence(connection: sqlite3.Connection, number: int, epoch: int) -> None:
+    """Refuse a write whose run another worker owns by now.
+
+    Raises:
+        StaleEpochError: the epoch is not the run's.
+    """
+    row = connection.execute("SELECT epoch FROM run WHERE number = ?", (number,)).fetchone()
+    if row is None or row[0] != epoch:
+        raise StaleEpochError(f"Run number {number} is not owned by this worker any more (epoch {epoch}): its write was refused.")
+
+
+def finish(
+    connection: sqlite3.Connection, number: int, epoch: int, *, status: str, outcome: Outcome, worked: float, at: float
+) -> list[Completion]:
+    """End a run and satisfy every checkpoint that waits for it."""
+    error = outcome.failure.to_json() if outcome.failure else None
+    done = connection.execute(FINISH, (status, stored(connection, outcome.value), error, at, worked, number, epoch))
+    if not done.rowcount:
+        raise StaleEpochError(f"Run number {number} is not owned by this worker any more (epoch {epoch}): its end was refused.")
+    connection.execute("DELETE FROM wait WHERE run = ?", (number,))
+    journal(connection, number, at, "finished", {"status": status})
+    return complete_waiting_on(connection, number, outcome, at=at)
+
+
+def retry(
+    connection: sqlite3.Connection, number: int, epoch: int, *, ready_at: float, branch: int, failure: Failure, at: float
+) -> None:
+    """Queue the next attempt; its queue and working times begin anew."""
+    if not connection.execute(RETRY, (ready_at, branch, number, epoch)).rowcount:
+        raise StaleEpochError(f"Run number {number} is not owned by this worker any more (epoch {epoch}): its retry was refused.")
+    journal(
+        connection,
+        number,
+        at,
+        "retried",
+        {"ready_at": ready_at, "branch": branch, "type": failure.type, "message": failure.message},
+    )
+
+
+def open_branch(
+    connection: sqlite3.Connection, number: int, *, parent: int, cut: int, dropped: Sequence[int], reason: str, at: float
+) -> int:
+    """Open a new branch that inherits `parent` below node `cut`, but for the dropped nodes; give its number."""
+    branch = 1 + int(connection.execute("SELECT coalesce(max(branch), 1) FROM branch WHERE run = ?", (number,)).fetchone()[0])
+    connection.execute(
+        "INSERT INTO branch VALUES (?, ?, ?, ?, ?, ?, ?)", (number, branch, parent, cut, json.dumps(list(dropped)), reason, at)
+    )
+    return branch
+
+
+def evict(connection: sqlite3.Connection, number: int, epoch: int, *, delivered: int, worked: float, at: float) -> bool:
+    """Give back a waiting run without a wish for a slot; refuse (False) if a completion has arrived that it was not given yet."""
+    fence(connection, number, epoch)
+    if connection.execute("SELECT last_seq FROM run WHERE number = ?", (number,)).fetchone()[0] > delivered:
+        return False
+    _give_back(connection, number, epoch, ready_at=None, blocked=None, worked=worked)
+    journal(connection, number, at, "evicted", {})
+    return True
+
+
+def park(connection: sqlite3.Connection, number: int, epoch: int, *, reason: str, worked: float, at: float) -> None:
+    """Block a run until a person acts; it is not failed and keeps everything."""
+    fence(connection, number, epoch)
+    _give_back(connection, number, epoch, ready_at=None, blocked=reason, worked=worked)
+    journal(connection, number, at, "blocked", {"reason": reason})
+
+
+def unpark(connection: sqlite3.Connection, number: int, *, at: float) -> bool:
+    """Let a blocked run try again; give whether it was blocked."""
+    done = connection.execute(
+        "UPDATE run SET blocked_reason = NULL, ready_at = ? WHERE number = ? AND blocked_reason IS NOT NULL", (at, number)
+    )
+    if done.rowcount:
+        journal(connection, number, at, "unblocked", {})
+    return bool(done.rowcount)
+
+
+def release_all(connection: sqlite3.Connection, worker: str, *, reason: str, at: float) -> int:
+    """Make every run of a worker ready for whoever serves it, and forget the worker; give their number."""
+    rows = connection.execute(RELEASE_ALL, (at, worker)).fetchall()
+    for (number,) in rows:
+        journal(connection, number, at, "released", {"worker": worker, "reason": reason})
+    connection.execute("DELETE FROM worker WHERE id = ?", (worker,))
+    return len(rows)
+
+
+def _give_back(
+    connection: sqlite3.Connection, number: int, epoch: int, *, ready_at: float | None, blocked: str | None, worked: float
+) -> None:
+    values = {"number": number, "epoch": epoch, "ready_at": ready_at, "blocked": blocked, "worked": worked}
+    connection.execute(GIVE_BACK, values)
+
+
+def journal(connection: sqlite3.Connection, number: int, at: float, kind: str, data: dict[str, object]) -> None:
+    """Append a transition."""
+    connection.execute(
+        "INSERT INTO journal (run, at, kind, data) VALUES (?, ?, ?, ?)", (number, at, kind, json.dumps(data, ensure_ascii=False))
+    )
+
+
+def add_line(connection: sqlite3.Connection, number: int, text: str, *, at: float) -> None:
+    """Append what a task said."""
+    connection.execute("INSERT INTO line (run, at, text) VALUES (?, ?, ?)", (number, at, text))
+
+
+def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, at: float, gap: float) -> list[tuple[int, int, str]]:
+    """Count queueing time for tasks with a schedule time-out; give (number, epoch, task) of the runs whose time is over.
+
+    Only time in which an able engine looked is counted: from one look to the next, unless they are more than `gap` seconds apart.
+    """
+    over = []
+    for task, limit in limits.items():
+        rows = connection.execute(
+            "SELECT number, epoch, queued, queue_seen_at FROM run WHERE status = 'QUEUED' AND ready_at <= ? AND task = ?",
+            (at, task),
+        ).fetchall()
+        for number, epoch, queued, seen_at in rows:
+            elapsed = at - seen_at if seen_at is not None and 0 <= at - seen_at <= gap else 0.0
+            connection.execute("UPDATE run SET queued = ?, queue_seen_at = ? WHERE number = ?", (queued + elapsed, at, number))
+            if queued + elapsed >= limit:
+                over.append((number, epoch, task))
+    return over
+
+
+def result_of(connection: sqlite3.Connection, number: int) -> tuple[str, Outcome]:
+    """Give status and outcome of a run."""
+    row = connection.execute("SELECT status, output, error FROM run WHERE number = ?", (number,)).fetchone()
+    if row is None:
+        raise UnknownRunError(f"No run has the number {number}.")
+    status, output, error = row
+    if status not in ENDED:
+        return status, Outcome()
+    return status, Outcome(loaded(connection, output), Failure.from_json(error) if error else None)

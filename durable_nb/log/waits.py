@@ -1,0 +1,179 @@
+"""Transactions on waits and events.
+
+Invariants: an event is accepted when it is stored; it then reaches every wait whose `floor` lies below it, batch by batch, and a crash
+between batches loses nothing, for `matched` is set last; a condition keeps its first match, since events of one key are matched in order of acceptance.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from durable_nb.log.checkpoints import complete
+from durable_nb.log.payloads import loaded, stored
+from durable_nb.log.records import AcceptedEvent, Completion, NewWait, Outcome
+
+INSERT_WAIT = """
+INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, floor)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM event))"""
+
+CANDIDATES = """
+SELECT run, branch, node, item, expression FROM wait
+WHERE key = :key AND matched_at IS NULL AND floor < :seq AND (scope IS NULL OR scope = :scope)
+  AND (run, branch, node, item) > (:run, :branch, :node, :item)
+ORDER BY run, branch, node, item LIMIT :limit"""
+
+DUE = "SELECT run, branch, node, item FROM wait WHERE due_at <= ? AND matched_at IS NULL ORDER BY due_at LIMIT ?"
+
+Place = tuple[int, int, int, int]  # run, branch, node, item
+BEFORE_ALL: Place = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An open condition that an event may satisfy, if its filter agrees."""
+
+    place: Place
+    expression: str | None
+
+
+def register(
+    connection: sqlite3.Connection, run: int, branch: int, node: int, waits: Sequence[NewWait], *, at: float
+) -> Completion | None:
+    """Open the conditions of a checkpoint; those that are due already are satisfied at once."""
+    for wait in waits:
+        connection.execute(
+            INSERT_WAIT,
+            (run, branch, node, wait.item, wait.group, wait.kind, wait.name, wait.due_at, wait.key, wait.scope, wait.expression),
+        )
+    completion = None
+    for wait in waits:
+        if wait.due_at is not None and wait.due_at <= at:
+            completion = satisfy(connection, (run, branch, node, wait.item), None, at=at) or completion
+    return completion
+
+
+def fire_due(connection: sqlite3.Connection, *, at: float, limit: int) -> tuple[list[Completion], int]:
+    """Satisfy sleeps that are due, earliest first; give what completed and how many were due."""
+    places = connection.execute(DUE, (at, limit)).fetchall()
+    completions = (satisfy(connection, place, None, at=at) for place in places)
+    return [completion for completion in completions if completion is not None], len(places)
+
+
+def satisfy(connection: sqlite3.Connection, place: Place, data: str | bytes | None, *, at: float) -> Completion | None:
+    """Take down a condition's first match; when every group of its wait has one, record the checkpoint's outcome.
+
+    Args:
+        data: the payload column of the event, None for a sleep.
+    """
+    run, branch, node, _ = place
+    changed = connection.execute(
+        "UPDATE wait SET matched_at = ?, data = ? WHERE run = ? AND branch = ? AND node = ? AND item = ? AND matched_at IS NULL",
+        (at, data, *place),
+    )
+    if not changed.rowcount:
+        return None
+    rows = connection.execute(
+        "SELECT group_number, name, kind, due_at, matched_at, data FROM wait WHERE run = ? AND branch = ? AND node = ? ORDER BY item",
+        (run, branch, node),
+    ).fetchall()
+    matched = [row for row in rows if row[4] is not None]
+    if {row[0] for row in rows} != {row[0] for row in matched}:
+        return None
+    kind, asked_at = connection.execute(
+        "SELECT kind, asked_at FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (run, branch, node)
+    ).fetchone()
+    outcome = _outcome(connection, kind, asked_at, matched)
+    connection.execute("DELETE FROM wait WHERE run = ? AND branch = ? AND node = ?", (run, branch, node))
+    return complete(connection, run, branch, node, outcome, at=at)
+
+
+def _outcome(
+    connection: sqlite3.Connection, kind: str, asked_at: float, matched: list[tuple[int, str, str, float, float, str]]
+) -> Outcome:
+    """Give the result: the elapsed seconds of a sleep, the payload of an event, or all data by readable key."""
+    texts: dict[str, list[str]] = {}
+    for _, name, item_kind, _, matched_at, data in matched:
+        text = loaded(connection, data) if item_kind == "event" else json.dumps({"elapsed": matched_at - asked_at})
+        texts.setdefault(name, []).append(text or "null")
+    if kind in ("sleep", "event"):
+        return Outcome(next(iter(texts.values()))[0])
+    body = ",".join(f"{json.dumps(name, ensure_ascii=False)}:[{','.join(values)}]" for name, values in texts.items())
+    return Outcome(f'{{"CREATE":{{{body}}}}}')
+
+
+def accept(
+    connection: sqlite3.Connection, *, event_id: str, key: str, scope: str | None, payload: str, metadata: str, at: float
+) -> int:
+    """Store an event; from this commit on it reaches every wait that stands. Give its sequence number."""
+    cursor = connection.execute(
+        "INSERT INTO event (id, key, scope, payload, metadata, accepted_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (event_id, key, scope, stored(connection, payload), metadata, at),
+    )
+    assert cursor.lastrowid is not None  # noqa: S101  an INSERT of one row has it
+    return cursor.lastrowid
+
+
+def next_pending(connection: sqlite3.Connection, *, key: str | None, before: float) -> AcceptedEvent | None:
+    """Give the first event (of a key) that was accepted before a time and is not wholly matched yet."""
+    row = connection.execute(
+        "SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event WHERE matched = 0 AND (?1 IS NULL OR key = ?1) AND accepted_at <= ?2 "
+        "ORDER BY seq LIMIT 1",
+        (key, before),
+    ).fetchone()
+    if row is None:
+        return None
+    return AcceptedEvent(
+        seq=row[0],
+        id=row[1],
+        key=row[2],
+        scope=row[3],
+        payload=loaded(connection, row[4]) or "null",
+        metadata=row[5],
+        accepted_at=row[6],
+    )
+
+
+def candidates(connection: sqlite3.Connection, event: AcceptedEvent, after: Place, limit: int) -> list[Candidate]:
+    """Give the next open conditions of an event's key and scope that were registered before it."""
+    values = dict(zip(("run", "branch", "node", "item"), after, strict=True))
+    rows = connection.execute(CANDIDATES, {"key": event.key, "seq": event.seq, "scope": event.scope, "limit": limit, **values})
+    return [Candidate((row[0], row[1], row[2], row[3]), row[4]) for row in rows]
+
+
+def match(
+    connection: sqlite3.Connection,
+    event: AcceptedEvent,
+    places: Sequence[Place],
+    errors: Sequence[tuple[Place, str]],
+    *,
+    is_last: bool,
+    at: float,
+) -> list[Completion]:
+    """Record what one batch of candidates gave. Does nothing where another process was faster, or must go first."""
+    (is_matched,) = connection.execute("SELECT matched FROM event WHERE seq = ?", (event.seq,)).fetchone()
+    earlier = connection.execute(
+        "SELECT 1 FROM event WHERE matched = 0 AND key = ? AND seq < ?", (event.key, event.seq)
+    ).fetchone()
+    if is_matched or earlier:
+        return []
+    (data,) = connection.execute("SELECT payload FROM event WHERE seq = ?", (event.seq,)).fetchone()
+    for place, message in errors:
+        connection.execute(
+            "UPDATE wait SET filter_error = ? WHERE run = ? AND branch = ? AND node = ? AND item = ?", (message, *place)
+        )
+    completions = [satisfy(connection, place, data, at=at) for place in places]
+    if is_last:
+        connection.execute("UPDATE event SET matched = 1 WHERE seq = ?", (event.seq,))
+    return [completion for completion in completions if completion is not None]
+
+
+def next_due(connection: sqlite3.Connection, *, at: float) -> float | None:
+    """Give the time of the next sleep's end, or of the next run that becomes ready later than `at`."""
+    rows = (
+        connection.execute("SELECT min(due_at) FROM wait WHERE due_at IS NOT NULL AND matched_at IS NULL").fetchone(),
+        connection.execute("SELECT min(ready_at) FROM run WHERE ready_at > ?", (at,)).fetchone(),
+    )
+    return min((row[0] for row in rows if row[0] is not None), default=None)

@@ -1,0 +1,116 @@
+"""Options of a task: parsed and checked where they are declared, so that a run can rely on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from durable_nb.errors import DeclarationError
+
+DURATION_PARTS = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|w)", re.ASCII)
+UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def parse_duration(value: timedelta | str | float, *, of: str) -> timedelta:
+    """Give a duration as a timedelta.
+
+    Args:
+        value: a timedelta, a number of seconds, or text such as ``"90s"``, ``"1h30m"``, ``"250ms"``.
+        of: the option's name, for the error.
+
+    Raises:
+        DeclarationError: the text is no duration, or the duration is negative.
+
+    >>> parse_duration("1h30m", of="execution_timeout")
+    datetime.timedelta(seconds=5400)
+    """
+    try:
+        match value:
+            case timedelta():
+                duration = value
+            case str():
+                duration = timedelta(seconds=_seconds(value))
+            case _:
+                duration = timedelta(seconds=value)
+    except (ValueError, OverflowError, TypeError):
+        raise DeclarationError(
+            f"{of}={value!r} is no duration: give a timedelta, seconds, or text such as '90s' or '1h30m'."
+        ) from None
+    if duration < timedelta(0):
+        raise DeclarationError(f"{of}={value!r} is negative: give a duration of zero or more.")
+    return duration
+
+
+def _seconds(text: str) -> float:
+    parts = list(DURATION_PARTS.finditer(text.strip()))
+    if not parts or DURATION_PARTS.sub("", text).strip():
+        raise ValueError(text)
+    return sum(float(part["number"]) * UNIT_SECONDS[part["unit"]] for part in parts)
+
+
+def format_duration(seconds: float) -> str:
+    """Give seconds as people write them.
+
+    >>> format_duration(5400), format_duration(0.25)
+    ('1h30m', '250ms')
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms" if seconds else "0s"
+    text = ""
+    for unit in ("d", "h", "m"):
+        whole, seconds = divmod(seconds, UNIT_SECONDS[unit])
+        text += f"{whole:g}{unit}" if whole else ""
+    return text + (f"{seconds:.3f}".rstrip("0").rstrip(".") + "s" if seconds or not text else "")
+
+
+@dataclass(frozen=True)
+class EvictionPolicy:
+    """When a waiting durable task gives back its slot.
+
+    Attributes:
+        ttl: how long it may wait in memory first; None never evicts it for age.
+        allow_capacity_eviction: whether it may be evicted at once when another durable run needs its slot.
+        priority: among waiting runs the lowest is evicted first, then the one that has waited longest.
+    """
+
+    ttl: timedelta | None = timedelta(minutes=15)
+    allow_capacity_eviction: bool = True
+    priority: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """What `@durable.task` and `@durable.durable_task` take beside the function. Durations are seconds here.
+
+    Backoff before attempt n+1 is ``min(backoff_factor ** n, backoff_max_seconds)`` seconds, as in Hatchet; without a factor none.
+    """
+
+    retries: int = 0
+    backoff_factor: float | None = None
+    backoff_max_seconds: float | None = None
+    execution_timeout: float | None = None
+    schedule_timeout: float | None = None
+    default_priority: int = 1
+    default_additional_metadata: Mapping[str, object] = field(default_factory=dict)
+    eviction_policy: EvictionPolicy | None = EvictionPolicy()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.retries < 0:
+            raise DeclarationError(f"retries={self.retries} is negative: give 0 or more.")
+        if self.default_priority not in (1, 2, 3):
+            raise DeclarationError(f"default_priority={self.default_priority} is unknown: give 1 (low), 2 or 3 (high).")
+        if self.backoff_factor is not None and self.backoff_factor <= 0:
+            raise DeclarationError(f"backoff_factor={self.backoff_factor} must be above 0.")
+
+    def backoff(self, retry_count: int) -> float:
+        """Seconds to wait before retry number `retry_count` (from 1)."""
+        if self.backoff_factor is None:
+            return 0.0
+        ceiling = float("inf") if self.backoff_max_seconds is None else self.backoff_max_seconds
+        try:
+            return min(self.backoff_factor**retry_count, ceiling)
+        except OverflowError:
+            return min(3.15e8, ceiling)

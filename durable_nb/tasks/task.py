@@ -1,0 +1,196 @@
+"""Tasks: what `@durable.task` and `@durable.durable_task` make of a function.
+
+A task knows its name, its types and its options; running it is its host's business (`Host`, which `Durable` is), so that declarations do no I/O.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+
+from pydantic import TypeAdapter
+
+from durable_nb.errors import DeclarationError
+from durable_nb.tasks.options import TaskOptions
+from durable_nb.tasks.payload import ANY, adapter_for, hints_of
+from durable_nb.tasks.refs import RunRef
+
+Output = TypeVar("Output")
+Kind = Literal["task", "durable_task"]
+Lane = Literal["durable", "loop", "thread"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkItem:
+    """One run of a bulk call. Made by `Task.create_bulk_run_item`."""
+
+    input: object = None
+    child_key: str | None = None
+    additional_metadata: Mapping[str, object] | None = None
+    priority: int | None = None
+
+
+class Host(Protocol):
+    """Who runs tasks."""
+
+    async def aio_start(self, task: Task[Any], items: Sequence[BulkItem], *, wait: bool) -> list[Any]:
+        """Start runs, as children where a task is running; give refs, or outcomes (a value or an exception each) where `wait`."""
+        ...
+
+    def call(self, make: Callable[[], Awaitable[Any]], *, aio: str) -> Any:
+        """Run an aio form from synchronous code; `aio` is its name, for the error on the engine's own thread."""
+        ...
+
+
+class Task(Generic[Output]):
+    """A declared task.
+
+    Attributes:
+        name: unique among the tasks of its host.
+        kind: ``"task"`` (runs to its end in a slot) or ``"durable_task"`` (checkpointed and evictable).
+        version: the hash of its code where that is kept, else None.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        host: Host,
+        kind: Kind,
+        name: str | None,
+        options: TaskOptions,
+        version: str | None = None,
+    ) -> None:
+        self.function = function
+        self.host = host
+        self.kind: Kind = kind
+        self.name = name or function.__name__
+        self.options = options
+        self.version = version
+        self.is_restored = False
+        check_signature(function, kind)
+        hints = hints_of(function)
+        first = next(iter(inspect.signature(function).parameters))
+        self.input_adapter = adapter_for(hints.get(first, Any), of=f"the input of task '{self.name}'")
+        self.output_adapter: TypeAdapter[Any] = adapter_for(hints.get("return", Any), of=f"the output of task '{self.name}'")
+        self.__name__ = self.name
+        self.__doc__ = function.__doc__
+
+    @property
+    def lane(self) -> Lane:
+        """Where it runs: a durable slot, a slot on the engine's loop, or a thread."""
+        if self.kind == "durable_task":
+            return "durable"
+        return "loop" if inspect.iscoroutinefunction(self.function) else "thread"
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself, without the engine: for unit tests of regular tasks."""
+        return self.function(*args, **kwargs)
+
+    def create_bulk_run_item(
+        self, input: object = None, *, key: str | None = None, child_key: str | None = None,
+        additional_metadata: Mapping[str, object] | None = None, priority: int | None = None,
+    ) -> BulkItem:  # fmt: skip
+        """Describe one run for `run_many`."""
+        return BulkItem(input=input, child_key=child_key or key, additional_metadata=additional_metadata, priority=priority)
+
+    @overload
+    async def aio_run(self, input: object = ..., *, wait_for_result: Literal[True] = ..., child_key: str | None = ...,
+                      additional_metadata: Mapping[str, object] | None = ..., priority: int | None = ...) -> Output: ...  # fmt: skip
+    @overload
+    async def aio_run(self, input: object = ..., *, wait_for_result: Literal[False], child_key: str | None = ...,
+                      additional_metadata: Mapping[str, object] | None = ..., priority: int | None = ...) -> RunRef[Output]: ...  # fmt: skip
+    async def aio_run(
+        self, input: object = None, *, wait_for_result: bool = True, child_key: str | None = None,
+        additional_metadata: Mapping[str, object] | None = None, priority: int | None = None,
+    ) -> Output | RunRef[Output]:  # fmt: skip
+        """Run the task; inside another task as its child, inside a durable task as a checkpoint.
+
+        Returns:
+            The validated output, or at once a ref where `wait_for_result` is False.
+
+        Raises:
+            InputValidationError: the input does not fit; nothing was written.
+            TaskRunError: the run failed. RunCancelledError: it was cancelled.
+        """
+        item = BulkItem(input=input, child_key=child_key, additional_metadata=additional_metadata, priority=priority)
+        [result] = await self.host.aio_start(self, [item], wait=wait_for_result)
+        return self._raise_first([result])[0] if wait_for_result else result
+
+    def run(
+        self, input: object = None, *, wait_for_result: bool = True, child_key: str | None = None,
+        additional_metadata: Mapping[str, object] | None = None, priority: int | None = None,
+    ) -> Any:  # fmt: skip
+        """As `aio_run`, from synchronous code. Not on the engine's own thread (SyncCallError)."""
+        options: dict[str, Any] = {
+            "wait_for_result": wait_for_result, "child_key": child_key, "additional_metadata": additional_metadata, "priority": priority,
+        }  # fmt: skip
+        return self.host.call(lambda: self.aio_run(input, **options), aio=f"await {self.name}.aio_run(…)")
+
+    async def aio_run_many(
+        self, items: Sequence[BulkItem], *, return_exceptions: bool = False, wait_for_result: bool = True
+    ) -> list[Any]:
+        """Run the task once for each item, all written in one transaction; give the outputs (or refs) in the order asked.
+
+        Raises:
+            TaskRunError: one of them failed. FailedTaskRunExceptionGroup: several did. Neither if `return_exceptions`.
+        """
+        results = await self.host.aio_start(self, items, wait=wait_for_result)
+        return results if return_exceptions or not wait_for_result else self._raise_first(results)
+
+    def run_many(self, items: Sequence[BulkItem], *, return_exceptions: bool = False, wait_for_result: bool = True) -> list[Any]:
+        """As `aio_run_many`, from synchronous code."""
+        return self.host.call(  # type: ignore[no-any-return]
+            lambda: self.aio_run_many(items, return_exceptions=return_exceptions, wait_for_result=wait_for_result),
+            aio=f"await {self.name}.aio_run_many(…)",
+        )
+
+    def _raise_first(self, results: list[Any]) -> list[Any]:
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise group_of(failures, f"{len(failures)} of {len(results)} runs of {self.name} did not complete")
+        return results
+
+
+def group_of(failures: Sequence[BaseException], message: str) -> BaseException:
+    """Give several failures as one: a cancelled run first, else a group."""
+    from durable_nb.errors import FailedTaskRunExceptionGroup, RunCancelledError, TaskRunError  # noqa: PLC0415
+
+    cancelled = next((failure for failure in failures if isinstance(failure, RunCancelledError)), None)
+    return cancelled or FailedTaskRunExceptionGroup(
+        message, [failure for failure in failures if isinstance(failure, TaskRunError)]
+    )
+
+
+def check_signature(function: Callable[..., Any], kind: Kind) -> None:
+    """Refuse a function that cannot be a task.
+
+    Raises:
+        DeclarationError: with the form that it should have.
+    """
+    name = getattr(function, "__name__", repr(function))
+    form = f"async def {name}(input, ctx)" if kind == "durable_task" else f"def {name}(input, ctx)"
+    if not inspect.isfunction(function):
+        raise DeclarationError(f"{name} is a {type(function).__name__}, not a function: a task is written as `{form}`.")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise DeclarationError(f"{name} is a generator: a task returns one output; write `{form}` without yield.")
+    if kind == "durable_task" and not inspect.iscoroutinefunction(function):
+        raise DeclarationError(
+            f"{name} is synchronous, and a durable task must be able to wait: write `{form}`, or make it a regular task."
+        )
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(positional) != 2 or len(parameters) != 2:  # noqa: PLR2004  input and ctx
+        raise DeclarationError(
+            f"{name} takes ({', '.join(str(p) for p in parameters)}); a task takes its input and its context: write `{form}`."
+        )
+
+
+__all__ = ["ANY", "BulkItem", "Host", "Kind", "Lane", "Task", "check_signature", "group_of"]
