@@ -1,6 +1,7 @@
 """durable_nb: durable execution inside the notebook.
 
-A task asks, the log remembers, the engine moves, the notebook shows. Names are imported when they are first used, so that importing the package is cheap.
+A task asks, the log remembers, the engine moves, the notebook shows. Names are imported when they are first used, so that
+importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -61,13 +62,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """Load the notebook extension: `%load_ext durable_nb`."""
-    from durable_nb.notebook.extension import load  # noqa: PLC0415
+    from durable_nb.notebook.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Stop the engine; its runs stay in the log: `%unload_ext durable_nb`."""
-    from durable_nb.notebook.extension import unload  # noqa: PLC0415
+    from durable_nb.notebook.extension import unload
 
     unload(shell)

@@ -1,7 +1,7 @@
 """`Durable`: what a person holds. Declares tasks, opens the log, runs tasks, pushes events, tells how runs are.
 
-One async core on the engine's thread; every sync form is that core called through `EngineThread.call`, made in one place. The engine starts when it is
-first needed. All methods may be called from any thread, the aio forms from any event loop.
+One async core on the engine's thread; every sync form is that core called through `EngineThread.call`, made in one place.
+The engine starts when it is first needed. All methods may be called from any thread, the aio forms from any event loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Durable:
 
     Args:
         log: the log's path; else the environment variable ``DURABLE_NB_LOG``; else ``durable.db`` in the working directory.
-        durability: ``"full"`` (every acknowledged checkpoint survives a power cut) or ``"relaxed"`` (survives a killed process only).
+        durability: ``"full"`` (every acknowledged checkpoint survives a power cut) or ``"relaxed"`` (survives a killed
+            process only).
         home: the notebook or script that this serves; runs of definitions restored from the log stay at their home.
         slots: how many runs may be in memory at once.
         clock: where time is read; tests give a virtual one.
@@ -53,10 +54,16 @@ class Durable:
     """
 
     def __init__(
-        self, log: str | os.PathLike[str] | None = None, *, durability: Durability = "full", home: str = "", slots: Slots | None = None,
-        clock: Clock | None = None, keyring: Keyring | None = None,
-    ) -> None:  # fmt: skip
-        from durable_nb.engine.registry import Registry  # noqa: PLC0415
+        self,
+        log: str | os.PathLike[str] | None = None,
+        *,
+        durability: Durability = "full",
+        home: str = "",
+        slots: Slots | None = None,
+        clock: Clock | None = None,
+        keyring: Keyring | None = None,
+    ) -> None:
+        from durable_nb.engine.registry import Registry
 
         self.path = Path(log if log is not None else os.environ.get(LOG_VARIABLE) or DEFAULT_LOG).expanduser().absolute()
         self.tasks = Registry()
@@ -81,7 +88,8 @@ class Durable:
 
         Args:
             name: the function's name by default.
-            options: `retries`, `backoff_factor`, `backoff_max_seconds` (seconds), `execution_timeout`, `schedule_timeout` (timedelta, seconds or
+            options: `retries`, `backoff_factor`, `backoff_max_seconds` (seconds), `execution_timeout`, `schedule_timeout`
+                (timedelta, seconds or
                 ``"90s"``), `default_priority` (1 to 3), `default_additional_metadata`.
 
         Raises:
@@ -90,7 +98,7 @@ class Durable:
         return self._declarer("task", name, options)
 
     def durable_task(self, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Task[Any]]:
-        """Declare a durable task: ``async def f(input, ctx)`` with a `DurableContext`. Options as for `task`, and `eviction_policy`."""
+        """Declare a durable task: ``async def f(input, ctx)`` with a `DurableContext`. Takes `eviction_policy` too."""
         return self._declarer("durable_task", name, options)
 
     def _declarer(self, kind: Kind, name: str | None, options: dict[str, Any]) -> Callable[[Callable[..., Any]], Task[Any]]:
@@ -128,15 +136,15 @@ class Durable:
     def keyring(self) -> Keyring:
         """The user's key and list of known logs."""
         if self._keyring is None:
-            from durable_nb.definitions.trust import Keyring  # noqa: PLC0415
+            from durable_nb.definitions.trust import Keyring
 
             self._keyring = Keyring.default()
         return self._keyring
 
     def _start(self) -> None:
-        from durable_nb.engine.clock import SystemClock  # noqa: PLC0415
-        from durable_nb.engine.engine import Engine  # noqa: PLC0415
-        from durable_nb.engine.thread import EngineThread  # noqa: PLC0415
+        from durable_nb.engine.clock import SystemClock
+        from durable_nb.engine.engine import Engine
+        from durable_nb.engine.thread import EngineThread
 
         self.log_id = self._open_log()
         thread = EngineThread()
@@ -157,8 +165,8 @@ class Durable:
             self.keyring.remember(log_id, self.path)
         elif not self.keyring.knows(log_id):
             raise InertLogError(
-                f"The log {self.path} was not made by this user, so nothing of it is executed. Look at what is in it, then say `%durable trust`, "
-                "or durable.trust() in a script."
+                f"The log {self.path} was not made by this user, so nothing of it is executed. Look at what is in it, "
+                "then say `%durable trust`, or durable.trust() in a script."
             )
         return log_id
 
@@ -172,7 +180,8 @@ class Durable:
 
     def open(self) -> Durable:
         """Open the log and let its runs go on; else the first use does."""
-        return self if self.engine else self
+        self.engine  # noqa: B018  reading it starts it
+        return self
 
     def close(self) -> None:
         """Give every run back to the log and stop the engine; a later use starts it again."""
@@ -190,22 +199,22 @@ class Durable:
 
     def call(self, make: Callable[[], Awaitable[Any]], *, aio: str) -> Any:
         """Run an aio form from synchronous code (see `EngineThread.call`)."""
-        return self._thread_of().call(make, aio=aio)
+        return self._started_thread().call(make, aio=aio)
 
     async def aio_call(self, make: Callable[[], Awaitable[Any]]) -> Any:
         """Run a coroutine on the engine's loop and await it from any loop (see `EngineThread.aio_call`)."""
-        return await self._thread_of().aio_call(make)
+        return await self._started_thread().aio_call(make)
 
-    def _thread_of(self) -> EngineThread:
-        engine = self.engine
-        assert engine is not None and self._thread is not None  # noqa: S101, PT018  set together
+    def _started_thread(self) -> EngineThread:
+        self.open()
+        assert self._thread is not None  # noqa: S101  open has set it
         return self._thread
 
     # ------------------------------------------------------------ running
 
     async def aio_start(self, task: Task[Any], items: Sequence[BulkItem], *, wait: bool) -> list[Any]:
         """Start runs, as children where a task is running; give refs, or an output or error each where `wait`."""
-        from durable_nb.engine.running import start  # noqa: PLC0415
+        from durable_nb.engine.running import start
 
         engine = self.engine
         return await self.aio_call(lambda: start(engine, task, items, wait=wait))  # type: ignore[no-any-return]
@@ -231,7 +240,7 @@ class Durable:
 
     async def aio_result_of(self, ref: RunRef[Any]) -> Any:
         """Wait for the end of a run; inside a durable task as a checkpoint."""
-        from durable_nb.engine.running import result  # noqa: PLC0415
+        from durable_nb.engine.running import result
 
         engine = self.engine
         return await self.aio_call(lambda: result(engine, ref))
@@ -260,7 +269,7 @@ class Events:
         Returns:
             What it did: `.matched_runs` (ids), `.near_misses` (filters that failed on it).
         """
-        from durable_nb.engine.running import push  # noqa: PLC0415
+        from durable_nb.engine.running import push
 
         engine = self._host.engine
         return await self._host.aio_call(  # type: ignore[no-any-return]
@@ -294,7 +303,7 @@ class Runs:
         Raises:
             UnknownRunError: none has it, or several do.
         """
-        from durable_nb.log import reads  # noqa: PLC0415
+        from durable_nb.log import reads
 
         return await self._read(lambda connection: reads.find_run(connection, run))  # type: ignore[no-any-return]
 
@@ -306,7 +315,7 @@ class Runs:
         self, *, status: str | None = None, task: str | None = None, parent: str | None = None, limit: int = 50, offset: int = 0
     ) -> list[RunView]:
         """Give runs, the newest first; only roots unless `parent` (a run's id) is given."""
-        from durable_nb.log import reads  # noqa: PLC0415
+        from durable_nb.log import reads
 
         return await self._read(  # type: ignore[no-any-return]
             lambda connection: reads.list_runs(connection, status=status, task=task, parent=parent, limit=limit, offset=offset)
@@ -330,7 +339,7 @@ class Runs:
 
     async def aio_retake(self, run: str) -> bool:
         """Take up a blocked run again; give whether it was blocked."""
-        from durable_nb.log import runs  # noqa: PLC0415
+        from durable_nb.log import runs
 
         engine, view = self._host.engine, await self.aio_get(run)
 
@@ -348,18 +357,29 @@ class Runs:
 
 
 def make_options(
-    *, retries: int = 0, backoff_factor: float | None = None, backoff_max_seconds: float | None = None, execution_timeout: Duration | None = None,
-    schedule_timeout: Duration | None = None, default_priority: int = 1, default_additional_metadata: Mapping[str, object] | None = None,
+    *,
+    retries: int = 0,
+    backoff_factor: float | None = None,
+    backoff_max_seconds: float | None = None,
+    execution_timeout: Duration | None = None,
+    schedule_timeout: Duration | None = None,
+    default_priority: int = 1,
+    default_additional_metadata: Mapping[str, object] | None = None,
     eviction_policy: EvictionPolicy | None = EvictionPolicy(),  # noqa: B008  frozen
-) -> TaskOptions:  # fmt: skip
+) -> TaskOptions:
     """Check the options of a declaration; durations become seconds."""
     execution = None if execution_timeout is None else parse_duration(execution_timeout, of="execution_timeout").total_seconds()
     schedule = None if schedule_timeout is None else parse_duration(schedule_timeout, of="schedule_timeout").total_seconds()
     return TaskOptions(
-        retries=retries, backoff_factor=backoff_factor, backoff_max_seconds=backoff_max_seconds, execution_timeout=execution,
-        schedule_timeout=schedule, default_priority=default_priority, default_additional_metadata=default_additional_metadata or {},
+        retries=retries,
+        backoff_factor=backoff_factor,
+        backoff_max_seconds=backoff_max_seconds,
+        execution_timeout=execution,
+        schedule_timeout=schedule,
+        default_priority=default_priority,
+        default_additional_metadata=default_additional_metadata or {},
         eviction_policy=eviction_policy,
-    )  # fmt: skip
+    )
 
 
 __all__ = ["Durable", "Events", "RunCancelledError", "Runs"]

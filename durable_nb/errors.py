@@ -127,7 +127,7 @@ class NonDeterminismError(DurableError):
         )
 
 
-class Evicted(BaseException):  # noqa: N818  a signal, not an error
+class Evicted(BaseException):
     """Thrown into a waiting durable task to free its slot; it will be entered again when its wait is over. Let it pass."""
 
 

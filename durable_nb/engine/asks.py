@@ -1,6 +1,7 @@
 """Asks: what each operation puts into the log, in words for people and as a fingerprint for the cursor. Pure.
 
-A fingerprint covers exactly what was asked (kind, task and input, durations, key, filter, scope, shape, function and arguments), never labels or signal keys.
+A fingerprint covers exactly what was asked (kind, task and input, durations, key, filter, scope, shape, function and
+arguments), never labels or signal keys.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def run_children(execution: Execution, task: Task[Any], items: Sequence[BulkItem], *, wait: bool) -> list[Any]:
-    """Spawn a child for each item, in one transaction; give an output or an error each (refs, where not `wait`), in the order asked."""
+    """Spawn a child for each item, in one transaction; give an output or an error each (refs, where not `wait`), in order."""
     engine, line = execution.engine, execution.line()
     asks, children = [], []
     for index, item in enumerate(items):

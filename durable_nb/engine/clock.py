@@ -1,6 +1,7 @@
 """The clock: UTC seconds, behind a small port so that tests can own time.
 
-Invariant: nothing in the engine reads another clock for a deadline. Durations of work (`worked`) use it too, so that a virtual day costs nothing.
+Invariant: nothing in the engine reads another clock for a deadline. Durations of work (`worked`) use it too, so that a
+virtual day costs nothing.
 """
 
 from __future__ import annotations

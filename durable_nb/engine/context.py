@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from durable_nb.errors import DeclarationError, InputValidationError
 from durable_nb.log import runs
 from durable_nb.log.records import Ask, Claim, NewWait, Outcome
 from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition, grouped
-from durable_nb.tasks.options import format_duration
+from durable_nb.tasks.options import format_duration, parse_duration
 from durable_nb.tasks.payload import ANY, adapter_for, decode, encode
 
 if TYPE_CHECKING:
@@ -242,9 +242,14 @@ class DurableContext(Context):
                 return NewWait(item=item, group=group, kind="sleep", name=condition.readable_key, due_at=due_at)
             case UserEventCondition():
                 return NewWait(
-                    item=item, group=group, kind="event", name=condition.readable_key, key=condition.event_key, scope=condition.scope,
+                    item=item,
+                    group=group,
+                    kind="event",
+                    name=condition.readable_key,
+                    key=condition.event_key,
+                    scope=condition.scope,
                     expression=condition.expression or None,
-                )  # fmt: skip
+                )
 
     # ------------------------------------------------------------ side effects and children
 
@@ -272,7 +277,7 @@ class DurableContext(Context):
         if inspect.iscoroutinefunction(fn):
             return encode(await fn(*args, **kwargs), of=of)
         result = await asyncio.wrap_future(self._engine.threads.submit(lambda: fn(*args, **kwargs)))
-        return encode(await result if isinstance(result, Awaitable) else result, of=of)
+        return encode(await result if inspect.isawaitable(result) else result, of=of)
 
     async def aio_run_child(self, task: Task[Any], input: object = None, *, child_key: str | None = None) -> Any:
         """Spawn a child and wait for its output; the same as ``await task.aio_run(input, child_key=…)``."""
@@ -292,6 +297,5 @@ class DurableContext(Context):
 
 
 def _seconds(duration: timedelta) -> float:
-    if not isinstance(duration, timedelta) or duration < timedelta(0):
-        raise DeclarationError(f"A durable sleep takes a timedelta of zero or more, not {duration!r}.")
-    return duration.total_seconds()
+    checked = parse_duration(duration, of="duration")
+    return checked.total_seconds()

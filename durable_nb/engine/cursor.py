@@ -1,7 +1,7 @@
 """The replay cursor: what the code asks now against what the log has recorded. Pure: no clock, no database, no event loop.
 
-Identity is position plus fingerprint. Outcomes are handed out in the order of their sequence numbers, replayed and live alike; that order alone
-makes gather, TaskGroup, wait and as_completed ask the same again.
+Identity is position plus fingerprint. Outcomes are handed out in the order of their sequence numbers, replayed and live
+alike; that order alone makes gather, TaskGroup, wait and as_completed ask the same again.
 """
 
 from __future__ import annotations

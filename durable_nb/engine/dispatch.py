@@ -1,7 +1,8 @@
 """Dispatching: which ready run gets which free slot, and what becomes of it when its function is left.
 
-Three lanes have slots of their own: durable tasks, regular tasks on the loop, and regular tasks in threads (few, since they share the GIL with
-the engine). A waiting durable run holds its slot until it is evicted: for its age, or at once when another durable run is ready and none is free.
+Three lanes have slots of their own: durable tasks, regular tasks on the loop, and regular tasks in threads (few, since they
+share the GIL with the engine). A waiting durable run holds its slot until it is evicted: for its age, or at once when
+another durable run is ready and none is free.
 
 Lives on the engine's loop.
 """
@@ -18,9 +19,16 @@ from durable_nb.engine.context import Context, DurableContext
 from durable_nb.engine.execution import Execution, Left, family
 from durable_nb.engine.regular import RegularRun
 from durable_nb.errors import (
-    DurableError, IllegalTaskOutputError, InputValidationError, LogFailedError, NonRetryableException, PayloadTooLargeError, ScheduleTimeoutError,
-    StaleEpochError, TaskRunError,
-)  # fmt: skip
+    DurableError,
+    IllegalTaskOutputError,
+    InputValidationError,
+    LogFailedError,
+    NonRetryableException,
+    PayloadTooLargeError,
+    ScheduleTimeoutError,
+    StaleEpochError,
+    TaskRunError,
+)
 from durable_nb.log import checkpoints, runs
 from durable_nb.log.records import Claim, Failure, Outcome
 from durable_nb.tasks.payload import decode
@@ -162,7 +170,7 @@ class Dispatcher:
         try:
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
             outcome = Outcome(await RegularRun(engine, claim, task).run(value, Context(engine, claim, task, value)))
-        except Exception as error:  # noqa: BLE001  a task may raise anything
+        except Exception as error:
             await self._fail(claim, task, error, worked=0.0, cut=None)
         else:
             await self._finish(claim, "COMPLETED", outcome, worked=0.0)
@@ -226,7 +234,7 @@ class Dispatcher:
             lambda connection: runs.finish(
                 connection, claim.number, claim.epoch, status=status, outcome=outcome, worked=worked, at=engine.clock.now()
             ),
-            lambda completions: (engine.ended(claim.number, status, outcome), engine.route(completions))[1],
+            lambda completions: engine.announce(claim.number, status, outcome, completions),
         )
 
     async def _write(self, work: Any) -> None:
@@ -299,7 +307,7 @@ def _policy(execution: Execution) -> Any:
 
 
 def _ready_count(connection: sqlite3.Connection, tasks: Sequence[str], now: float) -> int:
-    import json  # noqa: PLC0415
+    import json
 
     row = connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM run WHERE ready_at <= ? AND task IN (SELECT value FROM json_each(?)) LIMIT 100)",

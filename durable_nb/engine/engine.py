@@ -1,6 +1,7 @@
 """The engine: one per process and log. It opens the log, holds the parts together and is what they talk through.
 
-All of it lives on one event loop (`thread.EngineThread` gives it a thread of its own); nothing here may be called from another thread, except `post`.
+All of it lives on one event loop (`thread.EngineThread` gives it a thread of its own); nothing here may be called from
+another thread, except `post`.
 """
 
 from __future__ import annotations
@@ -53,10 +54,17 @@ class Engine:
     """
 
     def __init__(
-        self, path: Path, host: RunHost, registry: Registry, *, clock: Clock, home: str = "", slots: Slots | None = None,
+        self,
+        path: Path,
+        host: RunHost,
+        registry: Registry,
+        *,
+        clock: Clock,
+        home: str = "",
+        slots: Slots | None = None,
         refusal: Callable[[Claim, Task[Any]], str | None] = lambda claim, task: None,
         sign: Callable[[NewRun], bytes | None] = lambda run: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path = path
         self.host = host
         self.registry = registry
@@ -106,7 +114,8 @@ class Engine:
             logger.error("A part of the engine failed, so it stops.", exc_info=error)
             self._fail(
                 LogFailedError(
-                    f"The engine stopped: {type(error).__name__}: {error}. Load durable_nb again; what was acknowledged is in the log."
+                    f"The engine stopped: {type(error).__name__}: {error}. "
+                    "Load durable_nb again; what was acknowledged is in the log."
                 )
             )
 
@@ -187,12 +196,17 @@ class Engine:
                 if not future.done():
                     future.set_result((status, outcome))
 
+    def announce(self, number: int, status: str, outcome: Outcome, completions: Iterable[Completion]) -> None:
+        """Tell everybody of a run's end: those who wait for it, and the runs whose checkpoints it satisfied."""
+        self.ended(number, status, outcome)
+        self.route(completions)
+
     async def end_unowned(self, number: int, epoch: int, status: str, outcome: Outcome) -> None:
         """End a run that waits in the queue."""
         at = self.clock.now()
         await self.writer.submit(
             lambda connection: runs.finish(connection, number, epoch, status=status, outcome=outcome, worked=0.0, at=at),
-            lambda completions: (self.ended(number, status, outcome), self.route(completions))[1],
+            lambda completions: self.announce(number, status, outcome, completions),
         )
 
     def check_filter(self, expression: str | None) -> None:
@@ -229,10 +243,19 @@ class Engine:
         inherited = decode(parent.metadata) if parent else {}
         metadata = {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}
         run = NewRun(
-            id=new_id(), task=task.name, kind=task.kind, version=task.version, input=whole, metadata=encode(metadata, of="the metadata"),
-            priority=item.priority or task.options.default_priority, parent=parent.number if parent else None, child_key=item.child_key,
-            child_index=index if parent else None, key=key, home=parent.home if parent else self.home,
-        )  # fmt: skip
+            id=new_id(),
+            task=task.name,
+            kind=task.kind,
+            version=task.version,
+            input=whole,
+            metadata=encode(metadata, of="the metadata"),
+            priority=item.priority or task.options.default_priority,
+            parent=parent.number if parent else None,
+            child_key=item.child_key,
+            child_index=index if parent else None,
+            key=key,
+            home=parent.home if parent else self.home,
+        )
         signature = self.sign(run)
         return (run if signature is None else _signed(run, signature)), passed
 
@@ -311,6 +334,6 @@ class Engine:
 
 
 def _signed(run: NewRun, signature: bytes) -> NewRun:
-    from dataclasses import replace  # noqa: PLC0415
+    from dataclasses import replace
 
     return replace(run, signature=signature)

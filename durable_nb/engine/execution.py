@@ -1,7 +1,7 @@
 """One invocation of a durable run: from entering its function to leaving it.
 
-Invariants: every operation suspends, replayed or live; outcomes are delivered one at a time in their recorded order, the next only when none
-of the run's coroutines can move; nothing is delivered before it is committed.
+Invariants: every operation suspends, replayed or live; outcomes are delivered one at a time in their recorded order, the
+next only when none of the run's coroutines can move; nothing is delivered before it is committed.
 
 Lives on the engine's loop. The log is written through the engine's writer; every write shows the claim's epoch.
 """
@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.current import CURRENT, INLINE
+from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.loop import MOVES, Moves
 from durable_nb.errors import DurableError, Evicted, ExecutionTimeoutError, NonDeterminismError
 from durable_nb.log import checkpoints, runs, waits
@@ -24,6 +24,7 @@ from durable_nb.log.records import Ask, Claim, Completion, Failure, NewWait, Out
 
 if TYPE_CHECKING:
     import sqlite3
+    from types import CodeType
 
     from durable_nb.engine.engine import Engine
     from durable_nb.tasks.task import Task
@@ -159,9 +160,11 @@ class Execution:
         return node, pending
 
     def ask_many(
-        self, asks: Sequence[Ask], write: Callable[[sqlite3.Connection, list[int]], Sequence[Completion | None]],
+        self,
+        asks: Sequence[Ask],
+        write: Callable[[sqlite3.Connection, list[int]], Sequence[Completion | None]],
         after: Callable[[bool], None] = lambda is_written: None,
-    ) -> list[tuple[int, Pending]]:  # fmt: skip
+    ) -> list[tuple[int, Pending]]:
         """Ask several things at once, in one transaction.
 
         Args:
@@ -215,15 +218,20 @@ class Execution:
             return Outcome(await work())
         except DurableError as error:
             return Outcome(failure=Failure.of(error, self.claim.id))
-        except Exception as error:  # noqa: BLE001  a failure is an outcome, whatever was raised
+        except Exception as error:
             return Outcome(failure=Failure.of(error, self.claim.id))
         finally:
             INLINE.reset(token)
 
     def _write_done(
-        self, connection: sqlite3.Connection, node: int, ask: Ask, outcome: Outcome, asked_at: float,
+        self,
+        connection: sqlite3.Connection,
+        node: int,
+        ask: Ask,
+        outcome: Outcome,
+        asked_at: float,
         write: Callable[[sqlite3.Connection], None] | None,
-    ) -> list[Completion]:  # fmt: skip
+    ) -> list[Completion]:
         self.fence(connection)
         if write is not None:
             write(connection)
@@ -282,7 +290,7 @@ class Execution:
             raise Evicted
         if INLINE.get():
             raise DurableError(
-                "A memo or step asked the engine for something: its outcome is one checkpoint, so it may not make others. Ask from the task itself."
+                "A memo or step asked the engine for something: it is one checkpoint and makes no others. Ask from the task."
             )
 
     def _abandon(self, node: int, ask: Ask, asked_at: float) -> None:
@@ -413,16 +421,16 @@ class Execution:
             self._main.cancel()  # it works, so it stands at no ask of ours
 
 
-def _innermost_code(task: asyncio.Task[Any]) -> Any:
+def _innermost_code(task: asyncio.Task[Any]) -> CodeType | None:
     """Give the code of the coroutine in which a task is suspended."""
-    code, awaitable = None, task.get_coro()
+    code: CodeType | None = None
+    awaitable: Any = task.get_coro()
     while awaitable is not None:
-        for code_name, next_name in (("cr_code", "cr_await"), ("gi_code", "gi_yieldfrom"), ("ag_code", "ag_await")):
-            if hasattr(awaitable, code_name):
-                code, awaitable = getattr(awaitable, code_name), getattr(awaitable, next_name)
-                break
-        else:
-            return code
+        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaitable, f"{kind}_code")), None)
+        if kind is None:
+            break
+        code = getattr(awaitable, f"{kind}_code")
+        awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
     return code
 
 

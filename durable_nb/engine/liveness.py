@@ -1,8 +1,8 @@
 """Who is alive: a worker holds an operating-system lock on a file of its own for as long as its process lives.
 
-The kernel releases the lock at the process's death, however it dies, so there is no heartbeat to miss and no pid to guess. BSD locks (`flock`) are
-used rather than POSIX record locks, since those are lost when *any* descriptor of the file is closed in the process. A fork would share the lock with
-its parent's, so the child closes it.
+The kernel releases the lock at the process's death, however it dies, so there is no heartbeat to miss and no pid to guess.
+BSD locks (`flock`) are used rather than POSIX record locks, since those are lost when *any* descriptor of the file is
+closed in the process. A fork would share the lock with its parent's, so the child closes it.
 """
 
 from __future__ import annotations

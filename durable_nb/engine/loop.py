@@ -1,10 +1,12 @@
 """The engine's event loop, which knows when a run's coroutines have come to rest.
 
-Delivery must be one completion at a time, the next only when none of the run's coroutines can move. asyncio has no word for that, so this
-loop counts: every callback scheduled in the context of a run (a task's step, a future's callback) is a *move* of that run, and when its last move
-has been made the run is at rest. What `call_later` or a thread will wake later is no move until it happens.
+Delivery must be one completion at a time, the next only when none of the run's coroutines can move. asyncio has no word for
+that, so this loop counts: every callback scheduled in the context of a run (a task's step, a future's callback) is a *move*
+of that run, and when its last move has been made the run is at rest. What `call_later` or a thread will wake later is no
+move until it happens.
 
-The alternative, a private loop for each run as Temporal's SDK has it, forbids the run every foreign await; here those work, and are merely not ordered.
+The alternative, a private loop for each run as Temporal's SDK has it, forbids the run every foreign await; here those work,
+and are merely not ordered.
 """
 
 from __future__ import annotations
@@ -13,11 +15,16 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVarTuple, Unpack, cast
+
+Args = TypeVarTuple("Args")
 
 MOVES: contextvars.ContextVar[Moves | None] = contextvars.ContextVar("durable_nb_moves", default=None)
 
-BaseLoop: type[asyncio.BaseEventLoop] = asyncio.ProactorEventLoop if sys.platform == "win32" else asyncio.SelectorEventLoop  # type: ignore[assignment]
+if sys.platform == "win32":
+    BaseLoop = asyncio.ProactorEventLoop
+else:
+    BaseLoop = asyncio.SelectorEventLoop
 
 
 class Moves:
@@ -64,20 +71,20 @@ class Moves:
         task.add_done_callback(self.tasks.discard)
 
 
-class EngineLoop(BaseLoop):  # type: ignore[misc,valid-type]
+class EngineLoop(BaseLoop):
     """An event loop that counts the moves of runs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.set_task_factory(_make_task)
+        self.set_task_factory(cast("Any", _make_task))  # typeshed knows no factory that passes options on
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.Handle:  # Any: asyncio's own signature
+        self, callback: Callable[[Unpack[Args]], object], *args: Unpack[Args], context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         """Schedule a callback; in the context of a run, as a move of it."""
         moves = MOVES.get() if context is None else context.get(MOVES)
         if moves is None:
-            return super().call_soon(callback, *args, context=context)  # type: ignore[no-any-return]
+            return super().call_soon(callback, *args, context=context)
         return moves.schedule(super().call_soon, callback, args, context)
 
 

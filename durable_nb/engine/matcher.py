@@ -1,7 +1,7 @@
 """Matching events with waits: in order of acceptance, in bounded batches, filters evaluated off the write lock.
 
-Whoever pushes an event matches it; another worker takes over events that stay unmatched for a while, since their pusher may be dead. Two that
-match the same event do no harm: what is recorded is recorded once.
+Whoever pushes an event matches it; another worker takes over events that stay unmatched for a while, since their pusher may
+be dead. Two that match the same event do no harm: what is recorded is recorded once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from durable_nb.log.records import AcceptedEvent, Completion, EventReport
 from durable_nb.tasks.payload import decode
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from durable_nb.engine.engine import Engine
 
+FilterError = tuple[waits.Place, str]
 BATCH = 200
 PATIENCE_SECONDS = 1.0  # how long another process's event may stay unmatched before we do it
 
@@ -47,33 +50,36 @@ class Matcher:
         return await self._engine.reader.run(lambda connection: waits.next_pending(connection, key=key, before=before))
 
     async def _match_one(self, event: AcceptedEvent, report: EventReport) -> None:
-        engine, after, is_last = self._engine, waits.BEFORE_ALL, False
         payload, metadata = decode(event.payload), decode(event.metadata)
+        after, is_last = waits.BEFORE_ALL, False
         while not is_last:
-            batch = await engine.reader.run(lambda connection, after=after: waits.candidates(connection, event, after, BATCH))  # type: ignore[misc]
-            is_last = len(batch) < BATCH
-            matched, errors = [], []
-            if any(candidate.expression for candidate in batch):
-                matched, errors = await asyncio.wrap_future(
-                    engine.threads.submit(lambda batch=batch: judge(batch, event, payload, metadata))
-                )  # type: ignore[misc]
-            else:
-                matched = [candidate.place for candidate in batch]
+            batch = await self._candidates(event, after)
+            after, is_last = (batch[-1].place if batch else after), len(batch) < BATCH
+            matched, errors = await self._judge(batch, event, payload, metadata)
             await self._record(event, matched, errors, is_last=is_last)
-            after = batch[-1].place if batch else after
             await self._tell(report, matched, errors)
 
+    async def _candidates(self, event: AcceptedEvent, after: waits.Place) -> list[waits.Candidate]:
+        return await self._engine.reader.run(lambda connection: waits.candidates(connection, event, after, BATCH))
+
+    async def _judge(
+        self, batch: list[waits.Candidate], event: AcceptedEvent, payload: object, metadata: dict[str, object]
+    ) -> tuple[list[waits.Place], list[FilterError]]:
+        if not any(candidate.expression for candidate in batch):
+            return [candidate.place for candidate in batch], []
+        return await asyncio.wrap_future(self._engine.threads.submit(lambda: judge(batch, event, payload, metadata)))
+
     async def _record(
-        self, event: AcceptedEvent, matched: list[waits.Place], errors: list[tuple[waits.Place, str]], *, is_last: bool
+        self, event: AcceptedEvent, matched: list[waits.Place], errors: list[FilterError], *, is_last: bool
     ) -> None:
         at = self._engine.clock.now()
 
-        def work(connection: object) -> list[Completion]:
-            return waits.match(connection, event, matched, errors, is_last=is_last, at=at)  # type: ignore[arg-type]
+        def work(connection: sqlite3.Connection) -> list[Completion]:
+            return waits.match(connection, event, matched, errors, is_last=is_last, at=at)
 
         await self._engine.writer.submit(work, self._engine.route)
 
-    async def _tell(self, report: EventReport, matched: list[waits.Place], errors: list[tuple[waits.Place, str]]) -> None:
+    async def _tell(self, report: EventReport, matched: list[waits.Place], errors: list[FilterError]) -> None:
         ids = await self._engine.ids_of({place[0] for place in matched} | {place[0] for place, _ in errors})
         report.matched_runs += [ids[place[0]] for place in matched]
         report.near_misses += [f"{ids[place[0]]}: {message}" for place, message in errors]
@@ -81,7 +87,7 @@ class Matcher:
 
 def judge(
     batch: list[waits.Candidate], event: AcceptedEvent, payload: object, metadata: dict[str, object]
-) -> tuple[list[waits.Place], list[tuple[waits.Place, str]]]:
+) -> tuple[list[waits.Place], list[FilterError]]:
     """Give the places whose filter agrees, and those whose filter failed, with the error."""
     matched, errors = [], []
     for candidate in batch:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Tasks by name. Declaring a name again replaces its task. Written by cells, read by the engine: each call is one dict operation."""
+    """Tasks by name; declaring a name again replaces its task. Any thread may call it: each change puts a new dict in place."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task[Any]] = {}
@@ -28,6 +28,10 @@ class Registry:
 
     def __contains__(self, name: str) -> bool:
         return name in self._tasks
+
+    def get(self, name: str) -> Task[Any] | None:
+        """Give a task, or None."""
+        return self._tasks.get(name)
 
     def __getitem__(self, name: str) -> Task[Any]:
         try:

@@ -38,8 +38,9 @@ class RegularRun:
         limit = self.task.options.execution_timeout
         work = self._in_thread(value, context, scope) if self.task.lane == "thread" else self._on_loop(value, context, scope)
         started = self.engine.clock.now()
+        timeout = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as timeout:
+            async with timeout:
                 result = await work
         except TimeoutError:
             if not timeout.expired():
@@ -57,7 +58,8 @@ class RegularRun:
         except asyncio.CancelledError:
             if not running.done():
                 self.engine.warn(
-                    f"Run {self.claim.id} of '{self.task.name}' is over its time; its thread cannot be killed and keeps its slot until it ends."
+                    f"Run {self.claim.id} of '{self.task.name}' is over its time; "
+                    "its thread cannot be killed and keeps its slot until it ends."
                 )
                 await asyncio.wait([running])
             raise

@@ -42,7 +42,7 @@ async def start(engine: Engine, task: Task[Any], items: Sequence[BulkItem], *, w
 
 async def result(engine: Engine, ref: RunRef[Any]) -> Any:
     """Wait for the end of a run; give its output, or raise how it failed."""
-    task = engine.registry[ref.task_name] if ref.task_name in engine.registry else None
+    task = engine.registry.get(ref.task_name)
     current = CURRENT.get()
     if isinstance(current, Execution):
         return await result_in_task(current, ref, task)

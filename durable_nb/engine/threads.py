@@ -1,7 +1,8 @@
 """Threads for synchronous tasks: daemonic, made when needed, kept for the next.
 
-The standard library's pool joins its threads when the interpreter ends, so one long task would hold a kernel's shutdown; what these
-threads do is resumed from the log, so nothing has to wait for them. How many run at once is decided by the slots, not here.
+The standard library's pool joins its threads when the interpreter ends, so one long task would hold a kernel's shutdown;
+what these threads do is resumed from the log, so nothing has to wait for them. How many run at once is decided by the
+slots, not here.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Threads:
             future, work, context = self._queue.get()
             try:
                 result = context.run(work)
-            except BaseException as error:  # noqa: BLE001  it belongs to whoever waits for the future
+            except BaseException as error:
                 future.set_exception(error)
             else:
                 future.set_result(result)

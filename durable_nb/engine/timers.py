@@ -1,6 +1,7 @@
 """Timers: what is due next, fired in batches. A million sleeping runs are rows with an index; here stands one number.
 
-The clock is read again at least every second, so that a suspended laptop or a changed clock is noticed. Never early by that clock.
+The clock is read again at least every second, so that a suspended laptop or a changed clock is noticed. Never early by that
+clock.
 """
 
 from __future__ import annotations
@@ -49,9 +50,7 @@ class Timers:
 
     async def _fire(self, now: float) -> None:
         engine = self._engine
-        completions, _ = await engine.writer.submit(
-            lambda connection: waits.fire_due(connection, at=now, limit=BATCH), lambda fired: engine.route(fired[0])
-        )
+        await engine.writer.submit(lambda connection: waits.fire_due(connection, at=now, limit=BATCH), engine.route)
         engine.dispatcher.look()
 
     async def _pause(self, seconds: float) -> None:

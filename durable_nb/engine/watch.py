@@ -1,6 +1,7 @@
 """Watching the log for what other processes write, and other workers for their death.
 
-`PRAGMA data_version`, asked on the writer's own connection, changes when any *other* connection has committed: a cheap poll, and nothing fancier.
+`PRAGMA data_version`, asked on the writer's own connection, changes when any *other* connection has committed: a cheap
+poll, and nothing fancier.
 """
 
 from __future__ import annotations
@@ -66,12 +67,13 @@ class Watch:
         engine = self._engine
         for worker in await engine.reader.run(_workers):
             if worker != engine.worker and not is_alive(engine.path, worker):
-                at = engine.clock.now()
-                await engine.writer.submit(
-                    lambda connection, worker=worker: runs.release_all(connection, worker, reason="its process died", at=at)
-                )  # type: ignore[misc]
-                bury(engine.path, worker)
-                engine.dispatcher.look()
+                await self._bury(worker)
+
+    async def _bury(self, worker: str) -> None:
+        engine, at = self._engine, self._engine.clock.now()
+        await engine.writer.submit(lambda connection: runs.release_all(connection, worker, reason="its process died", at=at))
+        bury(engine.path, worker)
+        engine.dispatcher.look()
 
 
 def _data_version(connection: sqlite3.Connection) -> int:

@@ -1,7 +1,7 @@
 """Transactions on checkpoints: what a durable task asked, and the order in which outcomes reach it.
 
-Invariants: an outcome is written once; it gets the run's next sequence number in the very transaction that records it, and that number is the order
-of delivery for ever; a run that nobody owns becomes ready in the same transaction.
+Invariants: an outcome is written once; it gets the run's next sequence number in the very transaction that records it, and
+that number is the order of delivery for ever; a run that nobody owns becomes ready in the same transaction.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import Ask, Completion, Failure, Outcome, Recorded
@@ -22,18 +23,19 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 NEXT_SEQ = """
 UPDATE run SET last_seq = last_seq + 1,
-    ready_at = CASE WHEN owner IS NULL AND status = 'RUNNING' AND blocked_reason IS NULL THEN coalesce(ready_at, ?) ELSE ready_at END
+               ready_at = CASE WHEN owner IS NULL AND status = 'RUNNING' AND blocked_reason IS NULL
+                               THEN coalesce(ready_at, ?) ELSE ready_at END
 WHERE number = ? RETURNING last_seq, owner"""
 
 SATISFY = """
-UPDATE checkpoint SET seq = ?, recorded_at = ?, outcome = ?, error = ? WHERE run = ? AND branch = ? AND node = ? AND seq IS NULL"""
+UPDATE checkpoint SET seq = ?, recorded_at = ?, outcome = ?, error = ?
+WHERE run = ? AND branch = ? AND node = ? AND seq IS NULL"""
 
 HISTORY = """
 SELECT node, kind, ask, fingerprint, asked_at, seq, outcome, error, abandoned, child, line, recorded_at FROM checkpoint
 WHERE run = ? AND branch = ? AND node < ? ORDER BY node"""
 
-ARRIVED = """
-SELECT run, seq, node, branch, outcome, error FROM checkpoint WHERE run = ? AND seq > ? ORDER BY seq"""
+ARRIVED = "SELECT run, seq, node, branch, outcome, error FROM checkpoint WHERE run = ? AND seq > ? ORDER BY seq"
 
 
 def add_ask(
@@ -134,13 +136,23 @@ def _next_seq(connection: sqlite3.Connection, run: int, at: float) -> tuple[int,
     return seq, owner
 
 
-def _recorded(connection: sqlite3.Connection, row: tuple[object, ...], branch: int) -> Recorded:
-    node, kind, ask, fingerprint, asked_at, seq, outcome, error, abandoned, child, line, recorded_at = row
+def _recorded(connection: sqlite3.Connection, row: tuple[Any, ...], branch: int) -> Recorded:
+    node, kind, ask, fingerprint, asked_at, seq, value, error, abandoned, child, line, recorded_at = row
     return Recorded(
-        node, kind, ask, fingerprint, asked_at, seq, _outcome(connection, outcome, error) if seq is not None else None,
-        bool(abandoned), child, line, recorded_at, branch,
-    )  # type: ignore[arg-type]  # fmt: skip
+        node=node,
+        kind=kind,
+        ask=ask,
+        fingerprint=fingerprint,
+        asked_at=asked_at,
+        seq=seq,
+        outcome=None if seq is None else _outcome(connection, value, error),
+        abandoned=bool(abandoned),
+        child=child,
+        line=line,
+        recorded_at=recorded_at,
+        branch=branch,
+    )
 
 
-def _outcome(connection: sqlite3.Connection, value: object, error: object) -> Outcome:
-    return Outcome(loaded(connection, value), Failure.from_json(str(error)) if error else None)  # type: ignore[arg-type]
+def _outcome(connection: sqlite3.Connection, value: str | bytes | None, error: str | None) -> Outcome:
+    return Outcome(loaded(connection, value), Failure.from_json(error) if error else None)

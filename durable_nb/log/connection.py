@@ -3,8 +3,9 @@
 Invariants: a file that is not a log of ours, or is newer than this code, is refused before anything is written to it; a log is
 created wholly, in one transaction, or not at all.
 
-aiosqlite gives each connection a thread and runs callables on it one after another. `Connection.run` hands it a whole transaction as *one* callable,
-since a hop between threads costs more than most statements; that entry is private in aiosqlite, so it is touched only here.
+aiosqlite gives each connection a thread and runs callables on it one after another. `Connection.run` hands it a whole
+transaction as *one* callable, since a hop between threads costs more than most statements; that entry is private in
+aiosqlite, so it is touched only here.
 """
 
 from __future__ import annotations
@@ -58,9 +59,13 @@ async def connect(path: Path, *, durability: Durability = "full", query_only: bo
 def open_sqlite(path: Path, *, durability: Durability = "full", query_only: bool = False) -> sqlite3.Connection:
     """Open the file as the log wants it: explicit transactions, WAL, foreign keys, no trust in the schema's own functions."""
     connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS,
+        f"file:{quote(str(path))}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_SECONDS,
         cached_statements=512,
-    )  # fmt: skip
+    )
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
@@ -72,7 +77,7 @@ def open_sqlite(path: Path, *, durability: Durability = "full", query_only: bool
 
 
 def prepare(path: Path) -> tuple[str, bool]:
-    """Create the log, or check and migrate the one that is there; give its id, and whether it is new. Blocking; comes before all else.
+    """Create the log, or check and migrate the one that is there; give its id, and whether it is new. Blocking.
 
     Raises:
         NotALogError, NewerLogError, LogUnwritableError, LogBusyError: in a sentence; the file is as it was.
@@ -114,7 +119,8 @@ def _create_file(path: Path) -> bool:
 
 def _unwritable(path: Path, why: str = "read-only") -> LogUnwritableError:
     return LogUnwritableError(
-        f"The log {path} cannot be written ({why.lower()}): make its folder and file writable, or name another path with %durable open PATH."
+        f"The log {path} cannot be written ({why.lower()}): make its folder and file writable, "
+        "or name another path with %durable open PATH."
     )
 
 
@@ -130,7 +136,8 @@ def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(migrations()):
         raise NewerLogError(
-            f"{path} has schema version {version}; this durable_nb knows up to {len(migrations())}: upgrade durable_nb, or name another path."
+            f"{path} has schema version {version}; this durable_nb knows up to {len(migrations())}: "
+            "upgrade durable_nb, or name another path."
         )
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import Any
 
 from durable_nb.errors import UnknownRunError
 from durable_nb.log.payloads import loaded
 from durable_nb.log.records import Failure, RunView
 
-COLUMNS = """number, id, task, kind, version, status, is_evicted, blocked_reason, key, parent, retry_count, invocation_count, branch, owner, ready_at,
-created_at, started_at, finished_at, input, output, error, metadata, home"""
+COLUMNS = (
+    "number, id, task, kind, version, status, is_evicted, blocked_reason, key, parent, retry_count, invocation_count, branch, "
+    "owner, ready_at, created_at, started_at, finished_at, input, output, error, metadata, home"
+)
 
-FIND = f"SELECT {COLUMNS} FROM run WHERE id >= :low AND id < :high ORDER BY number LIMIT 2"  # noqa: S608
-FIND_NUMBER = f"SELECT {COLUMNS} FROM run WHERE number = ?"  # noqa: S608
+FIND_NUMBER = f"SELECT {COLUMNS} FROM run WHERE number = ?"  # noqa: S608  a constant
 FIND_KEY = f"SELECT {COLUMNS} FROM run WHERE key = ?"  # noqa: S608
-FIND_ENDING = f"SELECT {COLUMNS} FROM run WHERE id LIKE :pattern ORDER BY number LIMIT 2"  # noqa: S608
+FIND_START = f"SELECT {COLUMNS} FROM run WHERE id >= :low AND id < :high ORDER BY number LIMIT 2"  # noqa: S608
+FIND_END = f"SELECT {COLUMNS} FROM run WHERE id LIKE :pattern ORDER BY number LIMIT 2"  # noqa: S608
 
 LIST = f"""
 SELECT {COLUMNS} FROM run
@@ -24,12 +27,16 @@ WHERE (:status IS NULL OR status = :status) AND (:task IS NULL OR task = :task)
 ORDER BY number DESC LIMIT :limit OFFSET :offset"""  # noqa: S608
 
 CHECKPOINTS = """
-SELECT checkpoint.branch, node, checkpoint.kind, ask, line, child.id, asked_at, seq, recorded_at, checkpoint.error IS NOT NULL, abandoned
-FROM checkpoint LEFT JOIN run AS child ON child.number = checkpoint.child WHERE checkpoint.run = ? ORDER BY node, checkpoint.branch"""
+SELECT checkpoint.branch, node, checkpoint.kind, ask, line, child.id, asked_at, seq, recorded_at,
+       checkpoint.error IS NOT NULL, abandoned
+FROM checkpoint LEFT JOIN run AS child ON child.number = checkpoint.child
+WHERE checkpoint.run = ? ORDER BY node, checkpoint.branch"""
 
 CHILDREN = "SELECT task, status, count(*), min(number) FROM run WHERE parent = ? GROUP BY task, status ORDER BY min(number)"
 
-WAITS = "SELECT node, kind, name, due_at, key, scope, expression, filter_error FROM wait WHERE run = ? AND matched_at IS NULL ORDER BY node, item"
+WAITS = """
+SELECT node, kind, name, due_at, key, scope, expression, filter_error FROM wait
+WHERE run = ? AND matched_at IS NULL ORDER BY node, item"""
 
 STATUS = """
 SELECT (SELECT count(*) FROM run WHERE status IN ('QUEUED', 'RUNNING') AND parent IS NULL),
@@ -68,14 +75,14 @@ class WaitView:
     filter_error: str | None
 
 
-def run_view(connection: sqlite3.Connection, row: tuple[object, ...]) -> RunView:
+def run_view(connection: sqlite3.Connection, row: tuple[Any, ...]) -> RunView:
     """Give a row of `COLUMNS` as a record."""
-    values = dict(zip(COLUMNS.replace("\n", " ").replace(" ", "").split(","), row, strict=True))
-    values["input"] = loaded(connection, values["input"])  # type: ignore[arg-type]
-    values["output"] = loaded(connection, values["output"])  # type: ignore[arg-type]
+    values = dict(zip(COLUMNS.split(", "), row, strict=True))
+    values["input"] = loaded(connection, values["input"])
+    values["output"] = loaded(connection, values["output"])
     values["error"] = Failure.from_json(str(values["error"])) if values["error"] else None
     values["is_evicted"] = bool(values["is_evicted"])
-    return RunView(**values)  # type: ignore[arg-type]
+    return RunView(**values)
 
 
 def find_run(connection: sqlite3.Connection, name: str) -> RunView:
@@ -92,15 +99,15 @@ def find_run(connection: sqlite3.Connection, name: str) -> RunView:
     return run_view(connection, rows[0])
 
 
-def _rows_named(connection: sqlite3.Connection, name: str) -> list[tuple[object, ...]]:
+def _rows_named(connection: sqlite3.Connection, name: str) -> list[tuple[Any, ...]]:
     if name.startswith("#") and name[1:].isdecimal():
         return connection.execute(FIND_NUMBER, (int(name[1:]),)).fetchall()
     rows = connection.execute(FIND_KEY, (name,)).fetchall()
     is_id = name.isalnum() and name.isascii()
     if not rows and is_id:
-        rows = connection.execute(FIND, {"low": name.upper(), "high": name.upper() + "~"}).fetchall()
-    if not rows and is_id and len(name) >= 4:  # noqa: PLR2004  shorter endings are no names
-        rows = connection.execute(FIND_ENDING, {"pattern": f"%{name.upper()}"}).fetchall()
+        rows = connection.execute(FIND_START, {"low": name.upper(), "high": name.upper() + "~"}).fetchall()
+    if not rows and is_id and len(name) >= 4:
+        rows = connection.execute(FIND_END, {"pattern": f"%{name.upper()}"}).fetchall()
     return rows
 
 
@@ -114,7 +121,8 @@ def list_runs(
 
 def list_checkpoints(connection: sqlite3.Connection, number: int) -> list[CheckpointView]:
     """Give the checkpoints of all branches of a run."""
-    return [CheckpointView(*row[:9], bool(row[9]), bool(row[10])) for row in connection.execute(CHECKPOINTS, (number,))]
+    rows = connection.execute(CHECKPOINTS, (number,))
+    return [CheckpointView(*row[:-2], *map(bool, row[-2:])) for row in rows]
 
 
 def count_children(connection: sqlite3.Connection, number: int) -> list[tuple[str, str, int]]:

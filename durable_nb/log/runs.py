@@ -1,6 +1,7 @@
 """Transactions on runs: make, claim, finish, retry, give back. Each function runs inside a transaction of the writer.
 
-Invariant: whoever writes for a run shows its epoch; every change of owner raises it, so a former owner can write nothing (`fence`).
+Invariant: whoever writes for a run shows its epoch; every change of owner raises it, so a former owner can write nothing
+(`fence`).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from durable_nb.errors import StaleEpochError, UnknownRunError
 from durable_nb.log.checkpoints import complete_waiting_on
@@ -15,37 +17,40 @@ from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import ENDED, Claim, Completion, Failure, NewRun, Outcome
 
 INSERT_RUN = """
-INSERT INTO run (id, task, kind, version, input, metadata, priority, parent, child_key, child_index, key, home, signature, created_at,
-                 ready_at, status, owner, epoch, started_at, invocation_count)
+INSERT INTO run (id, task, kind, version, input, metadata, priority, parent, child_key, child_index, key, home, signature,
+                 created_at, ready_at, status, owner, epoch, started_at, invocation_count)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
-CLAIM_COLUMNS = """number, id, task, kind, version, input, metadata, epoch, branch, retry_count, invocation_count, worked, parent,
-(SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent) AS parent_id, child_key, child_index, home, signature"""
-
-CLAIM_READY = f"""
+CLAIM_READY = """
 UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,
                started_at = coalesce(started_at, :now), invocation_count = invocation_count + 1
 WHERE number IN (
     SELECT number FROM run
     WHERE ready_at <= :now
-      AND (task IN (SELECT value FROM json_each(:defined)) OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
+      AND (task IN (SELECT value FROM json_each(:defined))
+           OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
     ORDER BY priority DESC, ready_at, number LIMIT :slots)
-RETURNING {CLAIM_COLUMNS}"""  # noqa: S608  a constant
+RETURNING number, id, task, kind, version, input, metadata, epoch, branch, retry_count, invocation_count, worked, parent,
+          (SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent),
+          child_key, child_index, home, signature"""
 
 FINISH = """
-UPDATE run SET status = ?, output = ?, error = ?, finished_at = ?, owner = NULL, ready_at = NULL, is_evicted = 0, epoch = epoch + 1, worked = ?
+UPDATE run SET status = ?, output = ?, error = ?, finished_at = ?, worked = ?,
+               owner = NULL, ready_at = NULL, is_evicted = 0, epoch = epoch + 1
 WHERE number = ? AND epoch = ? AND status IN ('QUEUED', 'RUNNING')"""
 
 RETRY = """
-UPDATE run SET status = 'QUEUED', ready_at = ?, owner = NULL, epoch = epoch + 1, retry_count = retry_count + 1, worked = 0, branch = ?, queued = 0
+UPDATE run SET status = 'QUEUED', ready_at = ?, branch = ?, retry_count = retry_count + 1, worked = 0, queued = 0,
+               owner = NULL, epoch = epoch + 1
 WHERE number = ? AND epoch = ?"""
 
 GIVE_BACK = """
-UPDATE run SET owner = NULL, epoch = epoch + 1, ready_at = :ready_at, is_evicted = (kind = 'durable_task'), blocked_reason = :blocked, worked = :worked
+UPDATE run SET blocked_reason = :blocked, worked = :worked, is_evicted = (kind = 'durable_task'), owner = NULL, epoch = epoch + 1
 WHERE number = :number AND epoch = :epoch"""
 
 RELEASE_ALL = """
-UPDATE run SET owner = NULL, epoch = epoch + 1, ready_at = ?, is_evicted = (kind = 'durable_task') WHERE owner = ? RETURNING number"""
+UPDATE run SET ready_at = ?, is_evicted = (kind = 'durable_task'), owner = NULL, epoch = epoch + 1
+WHERE owner = ? RETURNING number"""
 
 
 def create_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker: str | None) -> tuple[int, bool]:
@@ -62,11 +67,28 @@ def create_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker
     cursor = connection.execute(
         INSERT_RUN,
         (
-            run.id, run.task, run.kind, run.version, stored(connection, run.input), run.metadata, run.priority, run.parent, run.child_key,
-            run.child_index, run.key, run.home, run.signature, at, None if claimed else at, "RUNNING" if claimed else "QUEUED", worker,
-            int(claimed), at if claimed else None, int(claimed),
+            run.id,
+            run.task,
+            run.kind,
+            run.version,
+            stored(connection, run.input),
+            run.metadata,
+            run.priority,
+            run.parent,
+            run.child_key,
+            run.child_index,
+            run.key,
+            run.home,
+            run.signature,
+            at,
+            None if claimed else at,
+            "RUNNING" if claimed else "QUEUED",
+            worker,
+            int(claimed),
+            at if claimed else None,
+            int(claimed),
         ),
-    )  # fmt: skip
+    )
     number = cursor.lastrowid
     assert number is not None  # noqa: S101  an INSERT of one row has it
     if claimed:
@@ -86,7 +108,8 @@ def claim_ready(
 ) -> list[Claim]:
     """Take up to `slots` runs that are ready and whose task this worker serves, most urgent first.
 
-    Tasks that were only restored from the log serve runs of the same home (notebook), so that one notebook does not swallow another's.
+    Tasks that were only restored from the log serve runs of the same home (notebook), so that one notebook does not swallow
+    another's.
     """
     names = {"defined": json.dumps(list(defined)), "restored": json.dumps(list(restored))}
     rows = connection.execute(CLAIM_READY, {"worker": worker, "home": home, "slots": slots, "now": at, **names}).fetchall()
@@ -99,10 +122,25 @@ def claim_ready(
 def claim_of(run: NewRun, number: int, *, parent_id: str | None) -> Claim:
     """Give the claim of a run that `create_run` made and claimed."""
     return Claim(
-        number=number, id=run.id, task=run.task, kind=run.kind, version=run.version, input=run.input, metadata=run.metadata, epoch=1, branch=1,
-        retry_count=0, invocation_count=1, worked=0.0, parent=run.parent, parent_id=parent_id, child_key=run.child_key,
-        child_index=run.child_index, home=run.home, signature=run.signature,
-    )  # fmt: skip
+        number=number,
+        id=run.id,
+        task=run.task,
+        kind=run.kind,
+        version=run.version,
+        input=run.input,
+        metadata=run.metadata,
+        epoch=1,
+        branch=1,
+        retry_count=0,
+        invocation_count=1,
+        worked=0.0,
+        parent=run.parent,
+        parent_id=parent_id,
+        child_key=run.child_key,
+        child_index=run.child_index,
+        home=run.home,
+        signature=run.signature,
+    )
 
 
 def id_of(connection: sqlite3.Connection, number: int) -> str:
@@ -110,13 +148,10 @@ def id_of(connection: sqlite3.Connection, number: int) -> str:
     return str(connection.execute("SELECT id FROM run WHERE number = ?", (number,)).fetchone()[0])
 
 
-def _claim(connection: sqlite3.Connection, row: tuple[object, ...]) -> Claim:
-    claim = Claim(**dict(zip(Claim.__dataclass_fields__, row, strict=False)))  # type: ignore[arg-type]
-    return claim if isinstance(claim.input, str) else Claim(**{**_fields(claim), "input": loaded(connection, claim.input)})  # type: ignore[arg-type]
-
-
-def _fields(claim: Claim) -> dict[str, object]:
-    return {name: getattr(claim, name) for name in Claim.__dataclass_fields__}
+def _claim(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:
+    """Give a row that `CLAIM_READY` returned, whose columns stand in the order of the record's fields."""
+    values = dict(zip(Claim.__dataclass_fields__, row, strict=True))
+    return Claim(**{**values, "input": loaded(connection, values["input"])})
 
 
 def fence(connection: sqlite3.Connection, number: int, epoch: int) -> None:
@@ -174,7 +209,7 @@ def evict(connection: sqlite3.Connection, number: int, epoch: int, *, delivered:
     fence(connection, number, epoch)
     if connection.execute("SELECT last_seq FROM run WHERE number = ?", (number,)).fetchone()[0] > delivered:
         return False
-    _give_back(connection, number, epoch, ready_at=None, blocked=None, worked=worked)
+    _give_back(connection, number, epoch, blocked=None, worked=worked)
     journal(connection, number, at, "evicted", {})
     return True
 
@@ -182,7 +217,7 @@ def evict(connection: sqlite3.Connection, number: int, epoch: int, *, delivered:
 def park(connection: sqlite3.Connection, number: int, epoch: int, *, reason: str, worked: float, at: float) -> None:
     """Block a run until a person acts; it is not failed and keeps everything."""
     fence(connection, number, epoch)
-    _give_back(connection, number, epoch, ready_at=None, blocked=reason, worked=worked)
+    _give_back(connection, number, epoch, blocked=reason, worked=worked)
     journal(connection, number, at, "blocked", {"reason": reason})
 
 
@@ -205,11 +240,8 @@ def release_all(connection: sqlite3.Connection, worker: str, *, reason: str, at:
     return len(rows)
 
 
-def _give_back(
-    connection: sqlite3.Connection, number: int, epoch: int, *, ready_at: float | None, blocked: str | None, worked: float
-) -> None:
-    values = {"number": number, "epoch": epoch, "ready_at": ready_at, "blocked": blocked, "worked": worked}
-    connection.execute(GIVE_BACK, values)
+def _give_back(connection: sqlite3.Connection, number: int, epoch: int, *, blocked: str | None, worked: float) -> None:
+    connection.execute(GIVE_BACK, {"number": number, "epoch": epoch, "blocked": blocked, "worked": worked})
 
 
 def journal(connection: sqlite3.Connection, number: int, at: float, kind: str, data: dict[str, object]) -> None:
@@ -227,7 +259,8 @@ def add_line(connection: sqlite3.Connection, number: int, text: str, *, at: floa
 def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, at: float, gap: float) -> list[tuple[int, int, str]]:
     """Count queueing time for tasks with a schedule time-out; give (number, epoch, task) of the runs whose time is over.
 
-    Only time in which an able engine looked is counted: from one look to the next, unless they are more than `gap` seconds apart.
+    Only time in which an able engine looked is counted: from one look to the next, unless they are more than `gap` seconds
+    apart.
     """
     over = []
     for task, limit in limits.items():

@@ -1,7 +1,8 @@
 """Transactions on waits and events.
 
-Invariants: an event is accepted when it is stored; it then reaches every wait whose `floor` lies below it, batch by batch, and a crash
-between batches loses nothing, for `matched` is set last; a condition keeps its first match, since events of one key are matched in order of acceptance.
+Invariants: an event is accepted when it is stored; it then reaches every wait whose `floor` lies below it, batch by batch,
+and a crash between batches loses nothing, for `matched` is set last; a condition keeps its first match, since events of one
+key are matched in order of acceptance.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ def register(
     return completion
 
 
-def fire_due(connection: sqlite3.Connection, *, at: float, limit: int) -> tuple[list[Completion], int]:
-    """Satisfy sleeps that are due, earliest first; give what completed and how many were due."""
+def fire_due(connection: sqlite3.Connection, *, at: float, limit: int) -> list[Completion]:
+    """Satisfy up to `limit` sleeps that are due, earliest first."""
     places = connection.execute(DUE, (at, limit)).fetchall()
     completions = (satisfy(connection, place, None, at=at) for place in places)
-    return [completion for completion in completions if completion is not None], len(places)
+    return [completion for completion in completions if completion is not None]
 
 
 def satisfy(connection: sqlite3.Connection, place: Place, data: str | bytes | None, *, at: float) -> Completion | None:
@@ -76,7 +77,8 @@ def satisfy(connection: sqlite3.Connection, place: Place, data: str | bytes | No
     if not changed.rowcount:
         return None
     rows = connection.execute(
-        "SELECT group_number, name, kind, due_at, matched_at, data FROM wait WHERE run = ? AND branch = ? AND node = ? ORDER BY item",
+        "SELECT group_number, name, kind, due_at, matched_at, data FROM wait "
+        "WHERE run = ? AND branch = ? AND node = ? ORDER BY item",
         (run, branch, node),
     ).fetchall()
     matched = [row for row in rows if row[4] is not None]
@@ -119,8 +121,8 @@ def accept(
 def next_pending(connection: sqlite3.Connection, *, key: str | None, before: float) -> AcceptedEvent | None:
     """Give the first event (of a key) that was accepted before a time and is not wholly matched yet."""
     row = connection.execute(
-        "SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event WHERE matched = 0 AND (?1 IS NULL OR key = ?1) AND accepted_at <= ?2 "
-        "ORDER BY seq LIMIT 1",
+        "SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event "
+        "WHERE matched = 0 AND (?1 IS NULL OR key = ?1) AND accepted_at <= ?2 ORDER BY seq LIMIT 1",
         (key, before),
     ).fetchone()
     if row is None:

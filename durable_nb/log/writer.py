@@ -1,6 +1,7 @@
 """The one writer of a process: group commit.
 
-What is waiting when a commit ends goes into the next transaction, so that under load many checkpoints share one fsync and alone each costs one.
+What is waiting when a commit ends goes into the next transaction, so that under load many checkpoints share one fsync and
+alone each costs one.
 Invariants: nobody is answered before their commit; answers follow commit order; each item stands in a savepoint of its own and
 fails alone; after a failed COMMIT nothing is written any more until the log is opened again.
 
@@ -130,7 +131,7 @@ def transact(connection: sqlite3.Connection, batch: list[Item]) -> None:
                 item.result = item.work(connection)
             except sqlite3.OperationalError:  # the disk, not the item: the transaction may be gone already
                 raise
-            except Exception as error:  # noqa: BLE001  an item fails alone, whatever it raises; its waiter gets it
+            except Exception as error:
                 item.failure = error
                 execute("ROLLBACK TO item")
             execute("RELEASE item")

@@ -35,7 +35,8 @@ class UserEventCondition:
 
     Attributes:
         event_key: the exact key, such as ``"approve:sales"``.
-        expression: a CEL filter over ``input`` (the payload), ``additional_metadata``, ``event_key`` and ``scope``; empty means any.
+        expression: a CEL filter over ``input`` (the payload), ``additional_metadata``, ``event_key`` and ``scope``; empty
+            means any.
         scope: takes only events pushed with this very scope; None takes events of every scope.
     """
 

@@ -84,7 +84,8 @@ class EvictionPolicy:
 class TaskOptions:
     """What `@durable.task` and `@durable.durable_task` take beside the function. Durations are seconds here.
 
-    Backoff before attempt n+1 is ``min(backoff_factor ** n, backoff_max_seconds)`` seconds, as in Hatchet; without a factor none.
+    Backoff before attempt n+1 is ``min(backoff_factor ** n, backoff_max_seconds)`` seconds, as in Hatchet; without a factor
+    none.
     """
 
     retries: int = 0

@@ -1,14 +1,15 @@
 """Payloads: everything that enters the log is JSON, written and read by pydantic, never pickle.
 
-Invariant: `decode(encode(v), type(v))` gives what every replay will give, so a value is always used *decoded*, the first time too.
-NaN and infinity are kept as the words ``NaN`` and ``Infinity``, which pydantic reads back; strict JSON has no form for them.
+Invariant: `decode(encode(v), type(v))` gives what every replay will give, so a value is always used *decoded*, the first
+time too. NaN and infinity are kept as the words ``NaN`` and ``Infinity``, which pydantic reads back; strict JSON has no
+form for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
@@ -43,7 +44,8 @@ def encode(value: object, *, of: str) -> str:
         text = to_json(value).decode()
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise IllegalTaskOutputError(
-            f"{of} is a {type(value).__qualname__} that JSON cannot hold ({error}). Give None, JSON values, a pydantic model or a dataclass."
+            f"{of} is a {type(value).__qualname__} that JSON cannot hold ({error}). "
+            "Give None, JSON values, a pydantic model or a dataclass."
         ) from None
     if len(text) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLargeError(
@@ -112,7 +114,7 @@ def adapter_for(annotation: object, *, of: str) -> TypeAdapter[Any]:
     try:
         return _adapter(annotation)
     except TypeError:  # an unhashable annotation
-        return TypeAdapter(annotation)
+        return TypeAdapter(cast("Any", annotation))
     except PydanticSchemaGenerationError as error:
         raise DeclarationError(
             f"{of} is {annotation!r}, which pydantic cannot read from JSON: {str(error).splitlines()[0]}. Use a pydantic model."

@@ -1,6 +1,7 @@
 """Tasks: what `@durable.task` and `@durable.durable_task` make of a function.
 
-A task knows its name, its types and its options; running it is its host's business (`Host`, which `Durable` is), so that declarations do no I/O.
+A task knows its name, its types and its options; running it is its host's business (`Host`, which `Durable` is), so that
+declarations do no I/O.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
 from pydantic import TypeAdapter
 
@@ -93,22 +94,46 @@ class Task(Generic[Output]):
         return self.function(*args, **kwargs)
 
     def create_bulk_run_item(
-        self, input: object = None, *, key: str | None = None, child_key: str | None = None,
-        additional_metadata: Mapping[str, object] | None = None, priority: int | None = None,
-    ) -> BulkItem:  # fmt: skip
+        self,
+        input: object = None,
+        *,
+        key: str | None = None,
+        child_key: str | None = None,
+        additional_metadata: Mapping[str, object] | None = None,
+        priority: int | None = None,
+    ) -> BulkItem:
         """Describe one run for `run_many`."""
         return BulkItem(input=input, child_key=child_key or key, additional_metadata=additional_metadata, priority=priority)
 
     @overload
-    async def aio_run(self, input: object = ..., *, wait_for_result: Literal[True] = ..., child_key: str | None = ...,
-                      additional_metadata: Mapping[str, object] | None = ..., priority: int | None = ...) -> Output: ...  # fmt: skip
-    @overload
-    async def aio_run(self, input: object = ..., *, wait_for_result: Literal[False], child_key: str | None = ...,
-                      additional_metadata: Mapping[str, object] | None = ..., priority: int | None = ...) -> RunRef[Output]: ...  # fmt: skip
     async def aio_run(
-        self, input: object = None, *, wait_for_result: bool = True, child_key: str | None = None,
-        additional_metadata: Mapping[str, object] | None = None, priority: int | None = None,
-    ) -> Output | RunRef[Output]:  # fmt: skip
+        self,
+        input: object = ...,
+        *,
+        wait_for_result: Literal[True] = ...,
+        child_key: str | None = ...,
+        additional_metadata: Mapping[str, object] | None = ...,
+        priority: int | None = ...,
+    ) -> Output: ...
+    @overload
+    async def aio_run(
+        self,
+        input: object = ...,
+        *,
+        wait_for_result: Literal[False],
+        child_key: str | None = ...,
+        additional_metadata: Mapping[str, object] | None = ...,
+        priority: int | None = ...,
+    ) -> RunRef[Output]: ...
+    async def aio_run(
+        self,
+        input: object = None,
+        *,
+        wait_for_result: bool = True,
+        child_key: str | None = None,
+        additional_metadata: Mapping[str, object] | None = None,
+        priority: int | None = None,
+    ) -> Output | RunRef[Output]:
         """Run the task; inside another task as its child, inside a durable task as a checkpoint.
 
         Returns:
@@ -120,16 +145,24 @@ class Task(Generic[Output]):
         """
         item = BulkItem(input=input, child_key=child_key, additional_metadata=additional_metadata, priority=priority)
         [result] = await self.host.aio_start(self, [item], wait=wait_for_result)
-        return self._raise_first([result])[0] if wait_for_result else result
+        return cast("Output", self._raise_first([result])[0]) if wait_for_result else cast("RunRef[Output]", result)
 
     def run(
-        self, input: object = None, *, wait_for_result: bool = True, child_key: str | None = None,
-        additional_metadata: Mapping[str, object] | None = None, priority: int | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        input: object = None,
+        *,
+        wait_for_result: bool = True,
+        child_key: str | None = None,
+        additional_metadata: Mapping[str, object] | None = None,
+        priority: int | None = None,
+    ) -> Any:
         """As `aio_run`, from synchronous code. Not on the engine's own thread (SyncCallError)."""
         options: dict[str, Any] = {
-            "wait_for_result": wait_for_result, "child_key": child_key, "additional_metadata": additional_metadata, "priority": priority,
-        }  # fmt: skip
+            "wait_for_result": wait_for_result,
+            "child_key": child_key,
+            "additional_metadata": additional_metadata,
+            "priority": priority,
+        }
         return self.host.call(lambda: self.aio_run(input, **options), aio=f"await {self.name}.aio_run(…)")
 
     async def aio_run_many(
@@ -161,7 +194,7 @@ class Task(Generic[Output]):
 
 def group_of(failures: Sequence[BaseException], message: str) -> BaseException:
     """Give several failures as one: a cancelled run first, else a group."""
-    from durable_nb.errors import FailedTaskRunExceptionGroup, RunCancelledError, TaskRunError  # noqa: PLC0415
+    from durable_nb.errors import FailedTaskRunExceptionGroup, RunCancelledError, TaskRunError
 
     cancelled = next((failure for failure in failures if isinstance(failure, RunCancelledError)), None)
     return cancelled or FailedTaskRunExceptionGroup(
@@ -187,7 +220,7 @@ def check_signature(function: Callable[..., Any], kind: Kind) -> None:
         )
     parameters = list(inspect.signature(function).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(positional) != 2 or len(parameters) != 2:  # noqa: PLR2004  input and ctx
+    if len(positional) != 2 or len(parameters) != 2:
         raise DeclarationError(
             f"{name} takes ({', '.join(str(p) for p in parameters)}); a task takes its input and its context: write `{form}`."
         )
