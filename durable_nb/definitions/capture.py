@@ -9,7 +9,8 @@ namespace is flat: names from a closure become globals of it, and a name that me
 Limits, all of which show themselves at definition or behave the same before and after a restart, since a task always executes
 in the captured namespace: names that `eval`, `exec` or `globals()[...]` look up are not seen; a mutable constant is a copy, so
 changes to it from a task do not reach the notebook, nor the other way round; a helper's default values are evaluated again on
-rebuild; attributes set on a class after its definition are not kept.
+rebuild; attributes set on a class after its definition are not kept, nor is what only registers itself (a subclass, a handler)
+without being named by the code.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def capture(
         >>> print(*definition.lost, sep="\n")  # doctest: +SKIP
         `df` (pandas.DataFrame), which `score` uses on line 7, cannot be kept with the task: pass it as input, …
     """
-    if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
+    if not isinstance(function, FunctionType) or function.__code__.co_name == "<lambda>":
         raise DeclarationError(
             f"{function!r} cannot be a task: a task is a function with a name. Define it with `def` or `async def`."
         )
@@ -144,6 +145,7 @@ class _Capture:
 
     def __init__(self, function: FunctionType, statement: Statement, references: Mapping[int, str], sources: Sources) -> None:
         self.function = function
+        self.name = function.__code__.co_name
         self.statement = statement
         self.references = references
         self.sources = sources
@@ -154,7 +156,7 @@ class _Capture:
         self.pending: deque[_User] = deque()
 
     def definition(self) -> Definition:
-        name, code = self.function.__name__, self.function.__code__
+        name, code = self.name, self.function.__code__
         self.bound[name] = self.function, Reference(name=name, target="self")
         names = names_of(self.statement.node, future_annotations=bool(code.co_flags & _FUTURE))
         root = self._follow(name, self.statement, names, self._scope_of(self.function))
@@ -188,7 +190,7 @@ class _Capture:
 
     def _bind(self, name: str, user: _User) -> None:
         value = user.scope.find(name)
-        if name == self.function.__name__ and user.scope.namespace is self.function.__globals__:
+        if name == self.name and user.scope.namespace is self.function.__globals__:
             return  # the task itself: in the notebook that name is, or will be, the task made of the function
         if value is _MISSING:
             self._bind_builtin(name, user)

@@ -6,6 +6,7 @@ Every loss is named when the task is defined, while there is somebody to read it
 from __future__ import annotations
 
 import io
+from collections.abc import Generator
 from types import FunctionType, ModuleType
 
 from durable_nb.definitions import origins
@@ -60,6 +61,8 @@ def advice_for(value: object) -> str:
         return DEFINE_CLASS
     if isinstance(value, FunctionType):
         return DEFINE_WITH_DEF
+    if isinstance(value, Generator):
+        return AS_INPUT  # though a generator can be closed
     if isinstance(value, io.IOBase) or any(hasattr(cls, name) for name in ("close", "acquire", "__aenter__")):
         return OPEN_INSIDE
     return BUILD_INSIDE if not origins.is_importable(cls.__module__) and cls.__module__ != "builtins" else AS_INPUT

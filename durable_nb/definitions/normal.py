@@ -78,12 +78,14 @@ def _clean_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _merge_texts(values: list[ast.expr]) -> list[ast.expr]:
-    """Join neighbouring texts of an f-string, which Python versions split in different places."""
+    """Join neighbouring texts of an f-string and drop empty ones, which Python versions split in different places."""
     merged: list[ast.expr] = []
     for value in values:
         match merged, value:
             case [*_, ast.Constant(value=str(before))], ast.Constant(value=str(text)):
                 merged[-1] = ast.Constant(value=before + text)
+            case _, ast.Constant(value=""):
+                continue
             case _:
                 merged.append(value)
     return merged

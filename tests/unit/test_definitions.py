@@ -105,6 +105,17 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
             del sys.modules[name]
 
 
+def assert_same_after_restart(notebook: Notebook, text: str) -> None:
+    """Run the cells of `text`, the last of which calls `task`: live and restored, it must give the same."""
+    *cells, call = text.split("# %%\n")
+    for cell in cells:
+        notebook.cell(cell)
+    restored = notebook.restored("task")
+    expected = eval(call.strip(), notebook.namespace)
+    notebook.namespace.clear()
+    assert repr(eval(call.strip(), {"task": restored})) == repr(expected)
+
+
 def nothing(reference: str) -> object:
     """A host that has nothing to bind (yet)."""
     raise KeyError(reference)
@@ -272,3 +283,10 @@ def test_a_rebuild_that_fails_says_at_what_and_leaves_nothing_behind(notebook: N
 def test_bind_needs_a_rebuilt_function() -> None:
     with pytest.raises(DeclarationError, match="was not rebuilt"):
         bind(bindings, "x", 1)  # type: ignore[arg-type]
+
+
+def test_a_function_that_was_renamed_keeps_the_name_of_its_source(notebook: Notebook) -> None:
+    notebook.cell("def task(n): return n and task(n - 1)\ntask.__name__ = task.__qualname__ = 'shown'")
+    definition = notebook.capture("task")
+    assert definition.name == "task" and definition.bindings == (Reference(name="task", target="self"),)
+    assert rebuild(definition, resolve=nothing, filename="<t>")(0) == 0

@@ -19,7 +19,7 @@ LOSSES = {
         f"`frame` (pandas.DataFrame), which `task` uses on line 3, cannot be kept with the task: {PASS_IT}.",
     ),
     "array": ("import numpy\narray = numpy.zeros(3)", f"`array` (numpy.ndarray), which `task` uses on line 3, {{}}: {PASS_IT}."),
-    "lock": ("import threading\nlock = threading.Lock()", "`lock` (_thread.lock), which {}: open it inside the task."),
+    "lock": ("import asyncio\nlock = asyncio.Lock()", "`lock` (asyncio.Lock), which {}: open it inside the task."),
     "stream": ("import io\nstream = io.StringIO()", "`stream` (io.StringIO), which {}: open it inside the task."),
     "numbers": ("numbers = (n for n in [1])", f"`numbers` (generator), which {{}}: {PASS_IT}."),
     "big": ("big = 'x' * 70_000", f"`big` (str), which {{}}: it is larger than 64 KiB, so {PASS_IT}."),
@@ -44,7 +44,7 @@ LOSSES = {
         "import functools\n@functools.singledispatch\ndef shown(x): pass\n@shown.register\ndef _(x: int): pass",
         "`shown` (function), which {}: what was registered on it is lost on rebuild",
     ),
-    "Made": ("Made = [type('Made', (), {})][0]; Made.__module__ = 'nowhere'", "`Made` (type), which {}: "),
+    "Made": ("(Made,) = [type('Made', (), {})]", "`Made` (type), which {}: define it with `class` or as `Name = ...`"),
     "mod": ("import types\nmod = types.ModuleType('mod')", "`mod` (module), which {}: save the module to a file"),
     "later": ("", "`later`, which `task` uses on line 3, is not defined: define it before this cell."),
 }
@@ -100,7 +100,7 @@ def test_one_name_with_two_meanings_is_a_loss(notebook: Notebook) -> None:
         "def task():\n    x: frame = 1\n    return x",
         "def task():\n    global made\n    made = 1\n    return made",
         "class A:\n    name: str = 'x'\n    def frames(self): return self.frame\ndef task(): return A().frames",
-        "def task(frame):\n    match frame:\n        case {'a': late, **later}: return late, later\n        case [first, *rest]: return first, rest",
+        "def task(x):\n    match x:\n        case {'a': late, **later}: return later\n        case [big, *many]: return big",
         "def task():\n    try: pass\n    except ValueError as later: return later\n    import os.path as late\n    return late",
     ],
 )
@@ -120,7 +120,7 @@ def test_until_the_restart_a_task_with_losses_uses_the_live_objects(notebook: No
     notebook.cell("live = [object()]\nN = 1\nclass Base:\n    items = live\ndef task(): return live, N, Base.items, later")
     definition = notebook.capture("task")
     live = notebook.namespace["live"]
-    with pytest.raises(DeclarationError, match=r"`task` cannot be restored. `live` \(list\).*Run its cell again"):
+    with pytest.raises(DeclarationError, match=r"`task` cannot be restored. `later`.* `live` \(list\).*Run its cell again"):
         rebuild(definition, resolve=nothing, filename="<t>")
     function = rebuild(definition, resolve=nothing, filename="<t>", live=notebook.namespace["task"])
     assert unbound(function) == {"later": ""}

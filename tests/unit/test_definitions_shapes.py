@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.test_definitions import Notebook, notebook
+from tests.unit.test_definitions import Notebook, assert_same_after_restart, notebook
 
 __all__ = ["notebook"]  # the fixture
 
@@ -384,10 +384,4 @@ task('AAb')
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_restored_task_does_what_the_live_one_did(notebook: Notebook, shape: str) -> None:
-    *cells, call = SHAPES[shape].split("# %%\n")
-    for cell in cells:
-        notebook.cell(cell)
-    restored = notebook.restored("task")
-    expected = eval(call.strip(), notebook.namespace)
-    notebook.namespace.clear()
-    assert eval(call.strip(), {"task": restored}) == expected
+    assert_same_after_restart(notebook, SHAPES[shape])

@@ -176,11 +176,11 @@ cell("from pydantic import BaseModel\\nimport numpy as np, math as m\\nfrom typi
 cell("Mode = Literal['a', 'b']\\nclass Line(BaseModel):\\n    mode: Mode = 'a'\\n    n: int = 1")
 cell("class Order(BaseModel):\\n    lines: list[Line]\\n    def total(self): return sum(x.n for x in self.lines)")
 cell("%%capture out\\nclass Extra(BaseModel):\\n    n: int = 5")
-cell("%matplotlib --list\\nfiles = !echo hi\\n\\nasync def task(order: Order):\\n    display(order.total())\\n    words = !echo hi\\n"
-     "    return int(np.sum([order.total(), Extra().n])), list(words), m.pi > 3")
+cell("%pwd\\nfiles = !echo hi\\n\\nasync def task(order: Order):\\n    display(order.total())\\n"
+     "    words = !echo hi\\n    return int(np.sum([order.total(), Extra().n])), list(words), m.pi > 3")
 from durable_nb.definitions import capture
 print("JSON" + capture(shell.user_ns["task"]).to_json())
-""".replace("%matplotlib --list", "%pwd")
+"""
     )
     root = str(Path(__file__).parents[2])
     env = {"PYTHONPATH": root, "IPYTHONDIR": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
