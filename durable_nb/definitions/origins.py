@@ -43,10 +43,12 @@ def import_of(name: str, module: ModuleType, paths: set[str]) -> Import | None:
 def from_import_of(name: str, value: object, *, home: str) -> FromImport | None:
     """The import that binds the identical object to `name`; None if there is none, or only one from the module `home`."""
     owner = _text(value, "__module__")
-    attributes = [text for text in (_text(value, "__qualname__"), _text(value, "__name__"), name) if text]
+    own_names = [text for text in (_text(value, "__qualname__"), _text(value, "__name__")) if text]
     for module in (owner, type(value).__module__):
         for path in _public_paths(module):
-            for attribute in attributes:
+            # The variable's name is only a guess, so it must not make a module load something lazily.
+            guess = [name] if name in vars(sys.modules.get(path, object)) else []
+            for attribute in own_names + guess:
                 found = from_module(name, value, module=path, attribute=attribute, home=home)
                 if found:
                     return found

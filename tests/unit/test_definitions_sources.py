@@ -203,3 +203,12 @@ print(asyncio.run(function(Order.model_validate({"lines": [{"n": 2}, {"mode": "b
     )
     done = subprocess.run([sys.executable, str(other)], input=text, capture_output=True, text=True, check=True, env=env)
     assert done.stdout.splitlines() == ["3", "(8, ['echo hi'], True)"]
+
+
+def test_looking_for_an_import_loads_nothing_lazily(notebook: Notebook, folder: Path) -> None:
+    (folder / "lazy_one.py").write_text("class Thing: pass\ndef __getattr__(name):\n    raise SystemExit(name)\n")
+    notebook.cell("from lazy_one import Thing as T\nfrom lazy_one import Thing\nheavy = T()\ndef task(): return heavy, T")
+    definition = notebook.capture("task")
+    assert [loss.name for loss in definition.lost] == ["heavy"]
+    assert [binding.name for binding in definition.bindings] == ["T"]
+    del sys.modules["lazy_one"]
