@@ -15,7 +15,7 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVarTuple, Unpack, cast
+from typing import Any, TypeVarTuple, cast
 
 Args = TypeVarTuple("Args")
 
@@ -79,7 +79,7 @@ class EngineLoop(BaseLoop):
         self.set_task_factory(cast("Any", _make_task))  # typeshed knows no factory that passes options on
 
     def call_soon(
-        self, callback: Callable[[Unpack[Args]], object], *args: Unpack[Args], context: contextvars.Context | None = None
+        self, callback: Callable[[*Args], object], *args: *Args, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """Schedule a callback; in the context of a run, as a move of it."""
         moves = MOVES.get() if context is None else context.get(MOVES)
