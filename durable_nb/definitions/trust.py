@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import os
+import platform
 import secrets
 import stat
 import sys
@@ -194,14 +195,12 @@ def _read_key(path: Path) -> bytes:
 
 def _check_private(path: Path, status: os.stat_result, command: str, forbidden: int) -> None:
     """Refuse a file or folder that belongs to somebody else, or that others have the `forbidden` rights to."""
-    if sys.platform == "win32":
-        return
-    if status.st_uid != os.geteuid():
+    if sys.platform != "win32" and status.st_uid != os.geteuid():
         raise UntrustedError(
             f"{path} belongs to another user, so its key may be known to them and nothing signed with it is executed. "
             "Set JUPYTER_DATA_DIR to a folder of your own."
         )
-    if status.st_mode & forbidden:
+    if os.name == "posix" and status.st_mode & forbidden:
         raise UntrustedError(
             f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):o}), so its key may be known to them and nothing "
             f"signed with it is executed. If nobody else has been on this machine: `{command} '{path}'`. "
@@ -222,8 +221,8 @@ def _data_folder_without_jupyter() -> Path:
     named = os.environ.get("JUPYTER_DATA_DIR")
     if named:
         return Path(named)
-    if sys.platform == "darwin":
+    if platform.system() == "Darwin":
         return Path.home() / "Library" / "Jupyter"
-    if sys.platform == "win32":
+    if platform.system() == "Windows":
         return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "jupyter"
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "jupyter"

@@ -252,3 +252,15 @@ print(json.dumps([with_jupyter, str(Keyring.default().folder.parent)]))
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     with_jupyter, without = json.loads(done.stdout)
     assert with_jupyter == without
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [("Darwin", "Library/Jupyter"), ("Windows", "AppData/Roaming/jupyter"), ("Linux", ".local/share/jupyter")],
+)
+def test_each_system_has_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, expected: str) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for name in ("JUPYTER_DATA_DIR", "XDG_DATA_HOME", "APPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    assert trust._data_folder_without_jupyter() == tmp_path / expected
