@@ -6,6 +6,7 @@ The engine starts when it is first needed. All methods may be called from any th
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from durable_nb.engine.dispatch import Slots
     from durable_nb.engine.engine import Engine
     from durable_nb.engine.thread import EngineThread
-    from durable_nb.log.records import EventReport, NewRun, RunView
+    from durable_nb.log.records import Claim, EventReport, NewRun, RunView
 
 LOG_VARIABLE = "DURABLE_NB_LOG"
 DEFAULT_LOG = "durable.db"
@@ -149,7 +150,14 @@ class Durable:
         self.log_id = self._open_log()
         thread = EngineThread()
         engine = Engine(
-            self.path, self, self.tasks, clock=self._clock or SystemClock(), home=self.home, slots=self._slots, sign=self._sign
+            self.path,
+            self,
+            self.tasks,
+            clock=self._clock or SystemClock(),
+            home=self.home,
+            slots=self._slots,
+            refusal=self._refuse,
+            sign=self._sign,
         )
         try:
             thread.call(lambda: engine.open(self._durability), aio="")
@@ -178,18 +186,38 @@ class Durable:
     def _sign(self, run: NewRun) -> bytes | None:
         return self.keyring.sign("run", self.log_id, run.id, run.task, run.version or "", run.input)
 
+    def _refuse(self, claim: Claim, task: Task[Any]) -> str | None:
+        """Give why restored code may not be executed for a run: this user did not sign the run. Called on the engine's loop."""
+        if not task.is_restored:
+            return None
+        parts = ("run", self.log_id, claim.id, claim.task, claim.version or "", claim.input)
+        if claim.signature is not None and self.keyring.verify(claim.signature, *parts):
+            return None
+        return (
+            f"It does not carry this user's signature, so the restored code of '{task.name}' is not executed for it: "
+            f"run the cell that defines '{task.name}', then `%durable retake {claim.id}`."
+        )
+
     def open(self) -> Durable:
         """Open the log and let its runs go on; else the first use does."""
         self.engine  # noqa: B018  reading it starts it
         return self
 
-    def close(self) -> None:
-        """Give every run back to the log and stop the engine; a later use starts it again."""
+    def close(self, timeout: float | None = None) -> None:
+        """Give every run back to the log and stop the engine; a later use starts it again.
+
+        Args:
+            timeout: how many seconds to wait at most. What is not given back by then is taken up after this process has ended.
+        """
         with self._lock:
             engine, thread, self._engine, self._thread = self._engine, self._thread, None, None
-        if engine is not None and thread is not None:
+        if engine is None or thread is None:
+            return
+        if timeout is None:
             thread.call(engine.close, aio="")
             thread.stop()
+        else:
+            concurrent.futures.wait([thread.submit(engine.close)], timeout=timeout)
 
     def __enter__(self) -> Durable:
         return self.open()

@@ -1,0 +1,251 @@
+"""Arguments of magics: a line becomes words, words become values; every slip becomes one sentence that names the fix.
+
+JSON may stand in a line as it is, spaces and braces included: a word that begins with ``{``, ``[`` or ``"`` ends where its
+JSON ends. IPython's own expansion of ``$name`` and ``{name}`` is switched off for these magics, since it would tear JSON apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from IPython.core.error import UsageError
+
+from durable_nb.views.words import brief
+
+JSON_OPENERS = '{["'
+DECODER = json.JSONDecoder()
+
+
+class HelpAsked(Exception):  # noqa: N818  a signal to whoever parses, not an error
+    """`--help` stood in the line."""
+
+
+class Arguments(argparse.ArgumentParser):
+    """An argument parser that never ends the process: errors are UsageErrors, and help is raised as `HelpAsked`."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            add_help=False,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="show this")
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and what the line should look like."""
+        usage = " ".join(self.format_usage().removeprefix("usage: ").split())
+        raise UsageError(f"{message[:1].upper()}{message[1:]}: write `{usage}` (`{self.prog} --help` explains it).")
+
+    def parse(self, line: str) -> argparse.Namespace:
+        """Parse the rest of a magic's line."""
+        return self.parse_args(words_of(line))
+
+
+class _Help(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        raise HelpAsked(parser.format_help())
+
+
+def words_of(line: str) -> list[str]:
+    r"""Split a line into words: bare ones, 'quoted' ones, and JSON values as they stand.
+
+    Raises:
+        UsageError: a quote or JSON value does not end, or is broken.
+
+    >>> words_of('clean {"path": "a b.csv"} --key \\'my key\\'')
+    ['clean', '{"path": "a b.csv"}', '--key', 'my key']
+    """
+    words, at = list[str](), 0
+    while True:
+        at += len(line[at:]) - len(line[at:].lstrip())
+        if at == len(line):
+            return words
+        word, at = _next_word(line, at)
+        words.append(word)
+
+
+def _next_word(line: str, at: int) -> tuple[str, int]:
+    if line[at] in JSON_OPENERS:
+        try:
+            _, end = DECODER.raw_decode(line, at)
+        except json.JSONDecodeError as error:
+            raise UsageError(_not_json(line[at:].strip(), error.msg, error.pos - at)) from None
+        except RecursionError:
+            raise UsageError("The JSON is nested too deeply: put it into a file and write @file.json.") from None
+        if end < len(line) and not line[end].isspace():
+            raise UsageError(_not_json(line[at:].strip(), "it goes on after its end", end - at))
+        return line[at:end], end
+    if line[at] == "'":
+        end = line.find("'", at + 1)
+        if end < 0:
+            raise UsageError(f"The quote in {brief(line[at:])} does not end: write a second ' after it.")
+        return line[at + 1 : end], end + 1
+    end = next((place for place in range(at, len(line)) if line[place].isspace()), len(line))
+    if line[at] == "@" and line[at + 1 : at + 2] in ("'", '"'):
+        closing = line.find(line[at + 1], at + 2)
+        if closing > 0:
+            return "@" + line[at + 2 : closing], closing + 1
+    return line[at:end], end
+
+
+def _not_json(text: str, problem: str, position: int) -> str:
+    hint = "JSON takes double quotes" if "'" in text else 'write it as {"name": "value"}'
+    return (
+        f"{brief(text, 80)} is not JSON ({problem[:1].lower()}{problem[1:]}, character {position + 1}): {hint}, "
+        "or give $variable or @file.json."
+    )
+
+
+def value_of(word: str, namespace: Mapping[str, Any]) -> Any:
+    """Give the value that a word stands for: JSON, ``$variable`` or ``@file.json``.
+
+    Raises:
+        UsageError: it is none of them; a bare word is not taken for a string, since a misspelt name would pass as one.
+    """
+    if word.startswith("$"):
+        return _variable(word[1:], namespace)
+    if word.startswith("@"):
+        return _file(word[1:])
+    try:
+        return json.loads(word)
+    except json.JSONDecodeError as error:
+        if word.isidentifier():
+            known = f"${word} for the variable" if word in namespace else f'"{word}" for a string'
+            raise UsageError(f"{word} is not JSON: write {known}, or give @file.json.") from None
+        raise UsageError(_not_json(word, error.msg, error.pos)) from None
+
+
+def _variable(name: str, namespace: Mapping[str, Any]) -> Any:
+    if name not in namespace:
+        raise UsageError(f"${brief(name, 80)} is not defined: assign {brief(name, 80)} in a cell first, or give JSON.")
+    return namespace[name]
+
+
+def _file(name: str) -> Any:
+    path = Path(name).expanduser()
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"@{brief(name)} cannot be read ({error.strerror}): give the path of a JSON file.") from None
+    except ValueError as error:
+        raise UsageError(f"@{brief(name)} holds no JSON ({error}): give the path of a JSON file.") from None
+
+
+def metadata_of(word: str | None, namespace: Mapping[str, Any]) -> dict[str, object] | None:
+    """Give the value of ``--metadata``, which must be an object."""
+    if word is None:
+        return None
+    value = value_of(word, namespace)
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise UsageError(f'--metadata {brief(word, 80)} is no JSON object: write it as {{"name": "value"}}.')
+    return value
+
+
+def plain(word: str) -> str:
+    """Give a word that names something; it may stand in double quotes."""
+    return str(json.loads(word)) if word.startswith('"') else word
+
+
+def seconds_or_text(word: str) -> float | str:
+    """Give a duration as `parse_duration` takes it: a bare number means seconds."""
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+# ---------------------------------------------------------------- the parsers
+
+
+def task_parser(kind: str) -> Arguments:
+    """The line of `%%task` and `%%durable_task`."""
+    form = "async def f(input, ctx)" if kind == "durable_task" else "def f(input, ctx)"
+    parser = Arguments(f"%%{kind}", f"Run the cell, and make its `{form}` a task that `%durable run f` starts.")
+    parser.add_argument("function", nargs="?", metavar="NAME", help="which function, where the cell defines several")
+    parser.add_argument("--retries", type=int, default=0, metavar="N", help="further attempts after a failure (0)")
+    parser.add_argument("--backoff-factor", type=float, metavar="F", help="seconds before attempt n+1 are F to the power of n")
+    parser.add_argument("--backoff-max-seconds", type=float, metavar="S", help="at most so many seconds between attempts")
+    parser.add_argument(
+        "--execution-timeout", type=seconds_or_text, metavar="D", help="how long an attempt may work, waits not counted: 90s, 10m"
+    )
+    parser.add_argument("--schedule-timeout", type=seconds_or_text, metavar="D", help="how long a run may stand in the queue")
+    parser.add_argument(
+        "--priority", type=int, default=1, metavar="N", dest="default_priority", help="1 (low, the default), 2 or 3 (high)"
+    )
+    return parser
+
+
+def verb_parser(verb: str) -> Arguments:
+    """The line of `%durable VERB`."""
+    description, add = VERBS[verb]
+    parser = Arguments(f"%durable {verb}", description)
+    add(parser)
+    return parser
+
+
+def _run(parser: Arguments) -> None:
+    parser.add_argument("task", metavar="TASK", help="the task's name")
+    parser.add_argument("input", nargs="?", metavar="JSON|@file|$variable", help="its input, {} where it is left out")
+    parser.add_argument("--wait", action="store_true", help="wait for the end, and give the output")
+    parser.add_argument(
+        "--key", metavar="K", type=plain, help="a name for the run for good: with one that is known, give that run"
+    )
+    parser.add_argument("--metadata", metavar="JSON", help="an object that the run and its children carry")
+
+
+def _emit(parser: Arguments) -> None:
+    parser.add_argument("key", metavar="KEY", type=plain, help="the event's key, such as approve:sales")
+    parser.add_argument("payload", nargs="?", metavar="JSON|@file|$variable", help="its payload, {} where it is left out")
+    parser.add_argument("--scope", metavar="S", type=plain, help="reaches waits without a scope, and those of this one")
+    parser.add_argument("--metadata", metavar="JSON", help="an object that filters see as additional_metadata")
+
+
+def _runs(parser: Arguments) -> None:
+    parser.add_argument("--status", metavar="S", type=plain, help="queued, running, completed, failed or cancelled")
+    parser.add_argument("--task", metavar="T", help="only runs of this task")
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many, the newest first (20)")
+
+
+def _one_run(parser: Arguments) -> None:
+    parser.add_argument("run", metavar="RUN", type=plain, help="a run's id, its start or end, its key, or #number")
+
+
+def _open(parser: Arguments) -> None:
+    parser.add_argument("path", metavar="PATH", type=plain, help="the log's file; made if there is none")
+
+
+def _trust(parser: Arguments) -> None:
+    parser.add_argument("--yes", action="store_true", help="trust what is shown, and open the log")
+
+
+def _nothing(parser: Arguments) -> None:
+    pass
+
+
+VERBS: Mapping[str, tuple[str, Callable[[Arguments], None]]] = {
+    "run": ("Start a run of a task. Gives a handle at once: `await handle` waits for its output.", _run),
+    "emit": ("Push an event. It reaches every wait that was registered before it.", _emit),
+    "runs": ("List runs, the newest first; children are shown by `%durable show`.", _runs),
+    "show": ("Show all that the log has of a run.", _one_run),
+    "status": ("Show the log, its tasks and its runs.", _nothing),
+    "open": ("Open another log; the tasks defined here serve it from now on.", _open),
+    "trust": ("Show the code in a log that you did not make; with --yes, trust it and execute it.", _trust),
+    "retake": ("Take up a parked run again.", _one_run),
+    "close": ("Stop the engine; the runs stay in the log and go on when it is opened again.", _nothing),
+    "help": ("Show this.", _nothing),
+}
+
+
+def choices(words: Sequence[str]) -> str:
+    """Give a list of words for a sentence.
+
+    >>> choices(["a", "b", "c"])
+    'a, b or c'
+    """
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)

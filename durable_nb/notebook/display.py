@@ -1,0 +1,51 @@
+"""Showing rich renderables in a cell: as HTML where the frontend shows it, as plain text elsewhere.
+
+Invariant: the HTML is rich's own export, which escapes all text; nothing here puts data into markup. Colours are of middle
+brightness, so that they can be read on light and on dark pages.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.terminal_theme import TerminalTheme
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+WIDTH = 120
+# black, red, green, yellow, blue, magenta, cyan, white: readable on white and on black
+COLOURS = [
+    (87, 96, 106),
+    (207, 60, 60),
+    (36, 138, 61),
+    (154, 103, 0),
+    (47, 115, 218),
+    (150, 80, 200),
+    (27, 124, 131),
+    (140, 149, 159),
+]
+THEME = TerminalTheme((255, 255, 255), (36, 41, 47), COLOURS, COLOURS)
+PAGE = '<pre style="white-space:pre-wrap;line-height:1.4;font-family:var(--jp-code-font-family,monospace)">{code}</pre>'
+
+
+def show(shell: InteractiveShell, renderable: RenderableType) -> None:
+    """Display a renderable in the running cell."""
+    shell.display_pub.publish(bundle(renderable))
+
+
+def bundle(renderable: RenderableType) -> dict[str, str]:
+    """Give a renderable as text/plain and text/html."""
+    plain = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    plain.print(renderable)
+    coloured = Console(
+        file=io.StringIO(), width=WIDTH, record=True, color_system="standard", force_terminal=True, force_jupyter=False
+    )
+    coloured.print(renderable)
+    lines = plain.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return {
+        "text/plain": "\n".join(line.rstrip() for line in lines),
+        "text/html": coloured.export_html(theme=THEME, inline_styles=True, code_format=PAGE),
+    }

@@ -1,0 +1,99 @@
+"""The handle of a run that a cell started: awaitable, showable, and no owner of the run.
+
+Invariant: nothing done to a handle stops its run; ceasing to wait only stops the waiting, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.notebook.display import bundle
+from durable_nb.views.text import RunDetail, run_summary
+from durable_nb.views.words import state_of, visible
+
+if TYPE_CHECKING:
+    from durable_nb.client import Durable
+    from durable_nb.tasks.refs import RunRef
+
+
+class Handle:
+    """A run as a cell holds it.
+
+    Example:
+        >>> handle = %durable run clean {"path": "cars.csv"}   # doctest: +SKIP
+        >>> await handle                                        # doctest: +SKIP
+        {'rows': 406}
+    """
+
+    def __init__(self, durable: Durable, ref: RunRef[Any]) -> None:
+        self._durable = durable
+        self.ref = ref
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.ref.workflow_run_id
+
+    @property
+    def status(self) -> str:
+        """QUEUED, RUNNING, COMPLETED, FAILED or CANCELLED, as the log has it now."""
+        return self._durable.runs.get(self.id).status
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Any:
+        try:
+            return await self.ref.aio_result()
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            self._say_it_goes_on()
+            raise
+
+    def result(self) -> Any:
+        """Wait for the end of the run; give its output. The kernel's interrupt stops the waiting only.
+
+        Raises:
+            TaskRunError: the run failed. RunCancelledError: it was cancelled.
+        """
+        try:
+            return self.ref.result()
+        except KeyboardInterrupt:
+            self._say_it_goes_on()
+            raise
+
+    def _say_it_goes_on(self) -> None:
+        name = visible(self.ref.task_name)
+        print(f"Stopped waiting; run {self.id} of {name} goes on: `%durable show {self.id}` shows it.", flush=True)
+
+    def __repr__(self) -> str:
+        view = self._durable.runs.get(self.id)
+        return f"<run {self.id} of {visible(self.ref.task_name)}: {state_of(view).word}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return bundle(run_summary(detail_of(self._durable, self.id)))
+
+
+def detail_of(durable: Durable, run: str) -> RunDetail:
+    """Read everything that the views of one run show.
+
+    Raises:
+        UnknownRunError: no run, or several, have that name.
+    """
+    from durable_nb.log import reads
+
+    engine = durable.engine
+
+    def read(connection: Any) -> RunDetail:
+        view = reads.find_run(connection, run)
+        return RunDetail(
+            run=view,
+            checkpoints=reads.list_checkpoints(connection, view.number),
+            children=reads.count_children(connection, view.number),
+            waits=reads.list_waits(connection, view.number),
+            now=engine.clock.now(),
+        )
+
+    detail: RunDetail = durable.call(lambda: engine.reader.run(read), aio="await durable.runs.aio_get(…)")
+    return detail

@@ -1,0 +1,284 @@
+"""One notebook's session: the app object, the definitions that its cells make, and those that the log gives back.
+
+Invariants: a task whose code can be kept executes in its captured namespace from the first run on, so that it behaves the
+same before and after a restart; nothing of a definition is executed unless this user's signature on it verifies; a restored
+task is served only when everything it refers to is there.
+
+Lives on the kernel's main thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.definitions import Definition, Reference, bind, capture, definition_parts, notes, rebuild, unbound
+from durable_nb.errors import DeclarationError, DurableError, LogError
+from durable_nb.log import definitions as stored
+from durable_nb.log.definitions import StoredDefinition
+from durable_nb.tasks.options import EvictionPolicy, TaskOptions
+from durable_nb.tasks.task import Kind, Task
+
+if TYPE_CHECKING:
+    from durable_nb.client import Durable
+
+APP = "app"
+TASK = "task:"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A task of this session with the definition that it was made of."""
+
+    task: Task[Any]
+    definition: Definition
+
+
+class Session:
+    """What a notebook's tasks need beyond the engine.
+
+    Attributes:
+        durable: the app object.
+        untrusted: names of tasks in the log whose definition does not carry this user's signature.
+        unrestorable: names of tasks whose cell must be run again, with the reason.
+    """
+
+    def __init__(self, durable: Durable) -> None:
+        self.durable = durable
+        self.untrusted: list[str] = []
+        self.unrestorable: dict[str, str] = {}
+        self._kept: dict[str, Kept] = {}
+        self._held: dict[str, Task[Any]] = {}  # restored, but something that they refer to is not there yet
+
+    # ------------------------------------------------------------ defining
+
+    def define(self, function: FunctionType, kind: Kind, options: TaskOptions, source: str) -> tuple[Task[Any], list[str]]:
+        """Make a function the task of its name: capture it, write its definition, serve it.
+
+        Returns:
+            The task, and notes for the person: what could not be kept with it.
+
+        Raises:
+            DeclarationError: it cannot be a task; nothing was written or served.
+            LogError: the log cannot be opened or written.
+        """
+        definition = capture(function, references=self._references(), source=source)
+        task: Task[Any] = Task(function, host=self.durable, kind=kind, name=None, options=options, version=definition.version)
+        if definition.is_restorable:
+            restored = self._rebuild(definition)
+            task = Task(restored, host=self.durable, kind=kind, name=None, options=options, version=definition.version)
+            self._take_in(task, definition)
+        self._put(task, definition)
+        self._serve(task, definition)
+        return task, _losses(task.name, definition)
+
+    def _references(self) -> dict[int, str]:
+        tasks = {id(task): f"{TASK}{task.name}" for task in [*self.durable.tasks, *self._held.values()]}
+        return {**tasks, id(self.durable): APP}
+
+    def _rebuild(self, definition: Definition) -> FunctionType:
+        filename = f"<durable {definition.name} {definition.version[:6]}>"
+        return rebuild(definition, resolve=self._resolve, filename=filename)
+
+    def _resolve(self, target: str) -> object:
+        if target == APP:
+            return self.durable
+        name = target.removeprefix(TASK) if target.startswith(TASK) else ""
+        if name in self._held:
+            return self._held[name]
+        if name in self.durable.tasks:
+            return self.durable.tasks[name]
+        raise LookupError(target)
+
+    @staticmethod
+    def _take_in(task: Task[Any], definition: Definition) -> None:
+        """To a task's own code, its name means the task."""
+        for reference in _references_of(definition):
+            if reference.target == "self":
+                bind(task.function, reference.name, task)  # type: ignore[arg-type]
+
+    def _put(self, task: Task[Any], definition: Definition) -> None:
+        row = self._row(task, definition)
+        engine = self.durable.engine
+
+        async def put() -> None:
+            await engine.writer.submit(lambda connection: stored.put(connection, row))
+
+        self.durable.call(put, aio="a cell")
+
+    def _row(self, task: Task[Any], definition: Definition) -> StoredDefinition:
+        engine = self.durable.engine
+        row = StoredDefinition(
+            task=task.name,
+            version=definition.version,
+            kind=task.kind,
+            options=_options_json(task.kind, self.durable.home, task.options),
+            body=definition.to_json(),
+            home=self.durable.home,
+            signature=b"",
+            created_at=engine.clock.now(),
+        )
+        return replace(row, signature=self.sign(row))
+
+    def sign(self, row: StoredDefinition) -> bytes:
+        """Sign a definition as the log is to keep it."""
+        definition = Definition.from_json(row.body)
+        return self.durable.keyring.sign(*definition_parts(self.durable.log_id, row.task, row.options, definition))
+
+    def _serve(self, task: Task[Any], definition: Definition) -> None:
+        """Serve a task that a cell has defined, and give it to the tasks that refer to it."""
+        self._held.pop(task.name, None)
+        self.unrestorable.pop(task.name, None)
+        if task.name in self.untrusted:
+            self.untrusted.remove(task.name)
+        self._kept[task.name] = Kept(task, definition)
+        self._introduce(task)
+        self.durable.add(task)
+        self._release_held()
+
+    def _introduce(self, task: Task[Any]) -> None:
+        """Let the captured code that names a task find this one, which is new or defined anew."""
+        for kept in self._kept.values():
+            if kept.definition.is_restorable and kept.task is not task:
+                for reference in _references_of(kept.definition):
+                    if reference.target == f"{TASK}{task.name}":
+                        bind(kept.task.function, reference.name, task)  # type: ignore[arg-type]
+
+    def _release_held(self) -> None:
+        for name, task in list(self._held.items()):
+            if not unbound(task.function):  # type: ignore[arg-type]
+                del self._held[name]
+                self.durable.add(task)
+
+    # ------------------------------------------------------------ restoring
+
+    def restore(self) -> list[Task[Any]]:
+        """Make the tasks of this notebook again from their newest definitions in the log, without their cells.
+
+        Returns:
+            The tasks that are there again; `untrusted` and `unrestorable` name the others.
+        """
+        restored = [task for task in (self._restore_one(row) for row in self.rows(self.durable.home)) if task is not None]
+        for task in restored:
+            self._held[task.name] = task
+        for task in restored:
+            self._introduce(task)
+        self._release_held()
+        return restored
+
+    def rows(self, home: str | None) -> list[StoredDefinition]:
+        """Read the newest definitions of a home from the open log."""
+        return self.read(lambda connection: stored.list_newest(connection, home))  # type: ignore[no-any-return]
+
+    def read(self, work: Callable[[Any], Any]) -> Any:
+        """Read from the open log."""
+        engine = self.durable.engine
+        return self.durable.call(lambda: engine.reader.run(work), aio="await durable.runs.aio_list(…)")
+
+    def _restore_one(self, row: StoredDefinition) -> Task[Any] | None:
+        if row.task in self.durable.tasks:
+            return None
+        try:
+            definition = Definition.from_json(row.body)
+            if not self.is_signed(row, definition):
+                self.untrusted.append(row.task)
+                return None
+            kind, options = _options_of(row.options)
+            if definition.lost:
+                self.unrestorable[row.task] = str(definition.lost[0])
+                return None
+            task: Task[Any] = Task(
+                self._rebuild(definition),
+                host=self.durable,
+                kind=kind,
+                name=row.task,
+                options=options,
+                version=definition.version,
+            )
+        except DurableError as error:
+            self.unrestorable[row.task] = str(error)
+            return None
+        task.is_restored = True
+        self._take_in(task, definition)
+        self._kept[task.name] = Kept(task, definition)
+        return task
+
+    def is_signed(self, row: StoredDefinition, definition: Definition) -> bool:
+        """Whether this user's signature covers a definition as it stands in the log, its home and version included."""
+        parts = definition_parts(self.durable.log_id, row.task, row.options, definition)
+        if not self.durable.keyring.verify(row.signature, *parts) or definition.version != row.version:
+            return False
+        said = json.loads(row.options)
+        return bool(said["home"] == row.home and said["kind"] == row.kind)
+
+    # ------------------------------------------------------------ another log
+
+    def serve_again(self) -> None:
+        """Write the definitions of this session's own tasks to the log that is open now, and serve them there."""
+        for kept in list(self._kept.values()):
+            if not kept.task.is_restored:
+                self._put(kept.task, kept.definition)
+                self.durable.add(kept.task)
+
+    def forget_restored(self) -> list[Task[Any]]:
+        """Forget what another log gave back; give it."""
+        gone = [kept.task for kept in self._kept.values() if kept.task.is_restored]
+        for task in gone:
+            del self._kept[task.name]
+        self._held.clear()
+        self.untrusted.clear()
+        self.unrestorable.clear()
+        return gone
+
+    def notes(self) -> list[str]:
+        """What a person should know of the restored code: local modules that have changed since its definition."""
+        return [note for kept in self._kept.values() if kept.task.is_restored for note in notes(kept.task.function)]  # type: ignore[arg-type]
+
+    def held(self) -> dict[str, list[str]]:
+        """Restored tasks that wait for others, with the names of those."""
+        return {
+            name: [target.removeprefix(TASK) for target in unbound(task.function).values()]  # type: ignore[arg-type]
+            for name, task in self._held.items()
+        }
+
+
+def _references_of(definition: Definition) -> list[Reference]:
+    return [binding for binding in definition.bindings if isinstance(binding, Reference)]
+
+
+def _losses(name: str, definition: Definition) -> list[str]:
+    lines = [f"Note: {loss}" for loss in definition.lost]
+    if lines:
+        lines.append(f"After a restart, run this cell again: the runs of {name} wait for it.")
+    return lines
+
+
+def _options_json(kind: Kind, home: str, options: TaskOptions) -> str:
+    """Write a declaration's options as JSON, with kind and home, so that one signature covers them all."""
+    values: dict[str, Any] = asdict(replace(options, default_additional_metadata=dict(options.default_additional_metadata)))
+    policy = options.eviction_policy
+    if policy is not None:
+        values["eviction_policy"]["ttl"] = policy.ttl.total_seconds() if policy.ttl is not None else None
+    return json.dumps({"kind": kind, "home": home, "options": values}, sort_keys=True, ensure_ascii=True)
+
+
+def _options_of(text: str) -> tuple[Kind, TaskOptions]:
+    """Read what `_options_json` wrote, once its signature has been verified.
+
+    Raises:
+        LogError: another version of durable_nb wrote it.
+    """
+    try:
+        said = json.loads(text)
+        values = said["options"]
+        if values["eviction_policy"] is not None:
+            ttl = values["eviction_policy"]["ttl"]
+            values["eviction_policy"]["ttl"] = timedelta(seconds=ttl) if ttl is not None else None
+            values["eviction_policy"] = EvictionPolicy(**values["eviction_policy"])
+        return said["kind"], TaskOptions(**values)
+    except (KeyError, TypeError, ValueError, DeclarationError) as error:
+        raise LogError(f"The options of a definition cannot be read ({error}): run its cell again.") from error
