@@ -192,7 +192,7 @@ class _Capture:
         value = user.scope.find(name)
         if name == self.name and user.scope.namespace is self.function.__globals__:
             return  # the task itself: in the notebook that name is, or will be, the task made of the function
-        if value is _MISSING:
+        if value is _MISSING or origins.is_guarded_builtin(name, value):
             self._bind_builtin(name, user)
         elif name in self.bound:
             self._bind_again(name, value, user)

@@ -7,6 +7,7 @@ and differ between platforms.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import site
 import sys
@@ -89,6 +90,13 @@ def notebook_builtin(name: str) -> FromImport | None:
     """The import behind a name that IPython adds to every notebook; None if there is no such name here."""
     module = _NOTEBOOK_NAMES.get(name)
     return FromImport(name=name, module=module, attribute=name) if module in sys.modules and module else None
+
+
+def is_guarded_builtin(name: str, value: object) -> bool:
+    """Whether a value is the guard that IPython puts before a builtin in every notebook, as it does for `open`."""
+    guarded = getattr(builtins, name, None)
+    module = getattr(value, "__globals__", {}).get("__name__", "")
+    return guarded is not None and getattr(value, "__wrapped__", None) is guarded and module.startswith("IPython.")
 
 
 def local_hash(module: str) -> str | None:

@@ -38,7 +38,7 @@ def show(shell: InteractiveShell, renderable: RenderableType) -> None:
 
 def bundle(renderable: RenderableType) -> dict[str, str]:
     """Give a renderable as text/plain and text/html."""
-    plain = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    plain = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
     plain.print(renderable)
     coloured = Console(
         file=io.StringIO(), width=WIDTH, record=True, color_system="standard", force_terminal=True, force_jupyter=False
