@@ -159,7 +159,7 @@ async def wait_first_completed(ctx: DurableContext, kin: Kin) -> Any:
 )
 async def as_completed(ctx: DurableContext, kin: Kin) -> Any:
     order = []
-    for next_done in asyncio.as_completed([kin.gate.aio_run(name) for name in "abc"]):
+    for next_done in asyncio.as_completed([asyncio.create_task(kin.gate.aio_run(name)) for name in "abc"]):
         name = await next_done
         order.append(name)
         await ctx.aio_wait_for_event(f"then-{name}")
@@ -260,7 +260,7 @@ async def signalled(ctx: DurableContext, kin: Kin) -> Any:
 
 
 @shape(
-    [("", ["fails", "event a"]), ("go x", ["event caught"]), ("go a", []), ("go caught", ["event end"])],
+    [("", ["event a", "fails"]), ("go x", ["event caught"]), ("go a", []), ("go caught", ["event end"])],
     ["x failed", "caught", "a"],
 )
 async def gather_with_failure(ctx: DurableContext, kin: Kin) -> Any:

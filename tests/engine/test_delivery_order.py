@@ -79,6 +79,11 @@ class Performance:
         self.durable = self.engine()
         self.durable.open()
 
+    def is_evicted_with_age(self) -> bool:
+        """Let half an hour pass; tell whether the run is evicted."""
+        self.bench.clock.advance(30 * 60)
+        return view(self.durable, self.ref).is_evicted
+
     def end(self) -> list[tuple[int, int, str]]:
         """Check the asks against the script, end the run, check its result; give the asks."""
         asks = self.bench.asks(self.ref)
@@ -141,8 +146,20 @@ def test_evicted_at_every_point(bench: Bench, name: str) -> None:
     for step, (action, _) in enumerate(shape.script):
         performance.act(action)
         performance.settled(step)
-        bench.clock.advance(30 * 60)
-        reach(performance.durable, performance.ref, lambda run: run.is_evicted, f"eviction after step {step}")
+        wait_until(performance.is_evicted_with_age, what=f"eviction after step {step}")
     performance.end()
     assert view(performance.durable, performance.ref).invocation_count > len(shape.script) / 2
     assert view(performance.durable, performance.ref).retry_count == 0
+
+
+def test_as_completed_over_coroutines_replays_the_same(bench: Bench) -> None:
+    """`asyncio.as_completed` starts coroutines in the order of a set, which is another one in each process."""
+    import asyncio
+
+    async def body(ctx: DurableContext, kin: Kin) -> Any:
+        asks = [ctx.aio_wait_for_event(f"event{number}") for number in range(12)]
+        return [await done for done in asyncio.as_completed(asks)]
+
+    script = [("", ["event"] * 12), *((f"go event{number}", []) for number in range(11)), ("go event11", ["end"])]
+    shape = Shape(body, script, [f"event{number}" for number in range(12)])
+    play(bench, shape, "close", set(range(0, 12, 3)))
