@@ -43,8 +43,10 @@ class Arguments(argparse.ArgumentParser):
         raise UsageError(f"{message[:1].upper()}{message[1:]}: write `{usage}` (`{self.prog} --help` explains it).")
 
     def parse(self, line: str) -> argparse.Namespace:
-        """Parse the rest of a magic's line."""
-        return self.parse_args(words_of(line))
+        """Parse the rest of a magic's line; options may stand anywhere in it."""
+        if self.usage is None:  # argparse would set it by itself, and then trip over the % of a magic's name
+            self.usage = self.format_usage().removeprefix("usage: ").replace("%", "%%")
+        return self.parse_intermixed_args(words_of(line))
 
 
 class _Help(argparse.Action):
@@ -191,7 +193,7 @@ def verb_parser(verb: str) -> Arguments:
 
 def _run(parser: Arguments) -> None:
     parser.add_argument("task", metavar="TASK", help="the task's name")
-    parser.add_argument("input", nargs="?", metavar="JSON|@file|$variable", help="its input, {} where it is left out")
+    parser.add_argument("input", nargs="?", metavar="JSON|@file|$variable", help="its input, where it takes one")
     parser.add_argument("--wait", action="store_true", help="wait for the end, and give the output")
     parser.add_argument(
         "--key", metavar="K", type=plain, help="a name for the run for good: with one that is known, give that run"
