@@ -16,7 +16,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 class VirtualClock:
     """A `Clock` for tests. Every method may be called from any thread.
 
-    Time-outs, backoff, schedules and sleeps of every engine that was given this clock follow it; none of them follows the machine's.
+    Time-outs, backoff and sleeps of every engine that was given this clock follow it, and none of them the machine's.
 
     Args:
         start: what it shows first; midnight of 1 January 2026, UTC, where not said.

@@ -1,4 +1,4 @@
-"""What the engine's tests share: a log with its clock and the engines on it, conditions instead of sleeps, a look into the log."""
+"""What the engine's tests share: a log with its clock and the engines on it, conditions for sleeps, a look into the log."""
 
 from __future__ import annotations
 

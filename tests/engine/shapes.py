@@ -1,6 +1,6 @@
 """Task shapes, each with the order in which it must ask: what comes of every step, told by hand from the contract.
 
-A shape is a body and its script. A step is an action and the asks that follow from it, in order. Actions: `go x` pushes the event `x`,
+A shape is a body and its script. A step is an action and the asks that follow from it, in order. Actions: `go x` pushes the event x,
 `+5` moves the clock by 5 s. Every body's last ask is the event `end`, so that a finished body can still be replayed.
 An ask is named by words that its text in the log holds.
 """
@@ -266,6 +266,7 @@ async def signalled(ctx: DurableContext, kin: Kin) -> Any:
 async def gather_with_failure(ctx: DurableContext, kin: Kin) -> Any:
     other = asyncio.create_task(ctx.aio_wait_for_event("a"))
     await_failing = kin.fails.aio_run("x")
+    said = ""
     try:
         await asyncio.gather(await_failing, other)
     except TaskRunError as error:
@@ -277,6 +278,7 @@ async def gather_with_failure(ctx: DurableContext, kin: Kin) -> Any:
     [("", ["fails", "event b"]), ("go x", ["event after"]), ("go b", []), ("go after", ["event end"])], ["TaskRunError", "after"]
 )
 async def task_group_with_failure(ctx: DurableContext, kin: Kin) -> Any:
+    names: list[str] = []
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(kin.fails.aio_run("x"))

@@ -58,7 +58,7 @@ class Performance:
 
     def settled(self, step: int) -> None:
         """Wait until the asks of the steps up to this one are in the log, those of the children too, and nobody moves."""
-        asks = sum((asks for _, asks in self.shape.script[: step + 1]), [])
+        asks = [ask for _, asks in self.shape.script[: step + 1] for ask in asks]
         wait_until(lambda: len(self.bench.asks(self.ref)) >= len(asks), what=f"{asks}, but it asked {self.bench.asks(self.ref)}")
         blocked = view(self.durable, self.ref).blocked_reason
         assert blocked is None, blocked

@@ -88,7 +88,7 @@ def test_two_waits_of_one_run_both_get_the_event(bench: Bench, durable: Durable)
 
     @durable.durable_task()
     async def both(input: Any, ctx: DurableContext) -> list[Any]:
-        return await asyncio.gather(ctx.aio_wait_for_event("go"), ctx.aio_wait_for_event("go"))
+        return list(await asyncio.gather(ctx.aio_wait_for_event("go"), ctx.aio_wait_for_event("go")))
 
     ref = both.run(wait_for_result=False)
     bench.asked(ref, 2)

@@ -73,9 +73,13 @@ def test_without_a_ttl_age_never_evicts(bench: Bench, durable: Durable, policy: 
 def test_work_in_flight_is_never_evicted(bench: Bench, durable: Durable) -> None:
     gate, inside = threading.Event(), list[str]()
 
+    def work() -> None:
+        inside.append("memo")
+        gate.wait(10)
+
     @durable.durable_task(eviction_policy=EvictionPolicy(ttl=MINUTE))
     async def memo(input: Any, ctx: DurableContext) -> int:
-        await ctx.aio_memo(lambda: [inside.append("memo"), gate.wait(10), None][2])
+        await ctx.aio_memo(work)
         return ctx.invocation_count
 
     @durable.durable_task(eviction_policy=EvictionPolicy(ttl=MINUTE))

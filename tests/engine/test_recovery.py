@@ -238,7 +238,7 @@ def test_a_killed_process_is_continued_by_another(bench: Bench, tmp_path: Path, 
     script.write_text(textwrap.dedent(SCRIPT))
 
     def process(kill: int, how: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, script, bench.path, effects, str(kill), how]
+        command = [sys.executable, str(script), str(bench.path), str(effects), str(kill), how]
         environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
         return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
 

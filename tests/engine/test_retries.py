@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ def test_backoff_grows_to_its_ceiling(bench: Bench, durable: Durable, kind: str)
         bench.clock.advance(0.5)
     with pytest.raises(TaskRunError):
         ref.result()
-    assert [round(later - earlier, 3) for earlier, later in zip(attempts, attempts[1:], strict=False)] == [3, 9, 20, 20]
+    assert [round(later - earlier, 3) for earlier, later in pairwise(attempts)] == [3, 9, 20, 20]
 
 
 def test_backoff_survives_a_restart(bench: Bench) -> None:
@@ -148,9 +149,13 @@ def test_a_retry_asks_the_failed_child_afresh_and_keeps_the_others(bench: Bench,
     children = Children(durable, b=2)
     memos: list[str] = []
 
+    def note() -> str:
+        memos.append("m")
+        return "memo"
+
     @durable.durable_task(retries=2)
     async def parent(input: Any, ctx: DurableContext) -> list[str]:
-        noted = await ctx.aio_memo(lambda: memos.append("m") or "memo")  # type: ignore[func-returns-value]
+        noted = await ctx.aio_memo(note)
         return [noted] + [await children.child.aio_run(name) for name in "abc"]
 
     ref = parent.run(wait_for_result=False)
@@ -183,6 +188,7 @@ def test_a_failure_that_was_handled_stays(durable: Durable) -> None:
 
     @durable.durable_task(retries=1)
     async def parent(input: Any, ctx: DurableContext) -> list[str]:
+        handled = ""
         try:
             await children.child.aio_run("a")
         except TaskRunError as error:
@@ -270,7 +276,7 @@ def test_what_was_asked_before_the_failure_came_is_kept(bench: Bench, durable: D
 
     @durable.durable_task(retries=1)
     async def parent(input: Any, ctx: DurableContext) -> list[Any]:
-        return await asyncio.gather(ctx.aio_wait_for_event("go"), children.child.aio_run("a"), children.child.aio_run("b"))
+        return list(await asyncio.gather(ctx.aio_wait_for_event("go"), *map(children.child.aio_run, "ab")))
 
     ref = parent.run(wait_for_result=False)
     reach(durable, ref, lambda run: run.retry_count == 1)

@@ -57,7 +57,7 @@ def test_an_event_pushed_through_the_other_is_seen_at_once(bench: Bench, a: Dura
         bench.asked(ref, 1)
         started = time.monotonic()
         b.event.push("go", number)
-        name, payload = ref.result()
+        _, payload = ref.result()
         took.append(time.monotonic() - started)
         assert payload == number
     assert min(took) < 0.1
@@ -138,6 +138,38 @@ def test_a_living_owner_keeps_its_run(bench: Bench, a: Durable, b: Durable, ran:
     assert entered == ["a"]
 
 
+SEEN = """
+import sys, threading
+from durable_nb import Durable
+
+durable = Durable(sys.argv[1])
+
+@durable.task()
+async def told(input, ctx):
+    return input
+
+told.run(1)
+print("told", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_second_engine_in_one_process_does_not_blind_the_first(bench: Bench, a: Durable, b: Durable, tmp_path: Path) -> None:
+    """Whatever is opened and closed beside SQLite on the log's file takes away this process's locks on it."""
+    script = tmp_path / "seen.py"
+    script.write_text(SEEN)
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, str(script), str(bench.path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "told\n"
+            wait_until(lambda: [run.output for run in a.runs.list(task="told")] == ["1"], 3)
+            assert [run.output for run in b.runs.list(task="told")] == ["1"]
+        finally:
+            other.kill()
+
+
 OWNER = """
 import sys, threading
 from durable_nb import Durable
@@ -167,7 +199,7 @@ def test_a_killed_owners_runs_are_taken_over_within_two_seconds(
     script = tmp_path / "owner.py"
     script.write_text(OWNER)
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    command = [sys.executable, script, bench.path]
+    command = [sys.executable, str(script), str(bench.path)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as owner:
         try:
             assert owner.stdout is not None
