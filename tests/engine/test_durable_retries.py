@@ -1,0 +1,211 @@
+"""A durable task's retry asks afresh what failed, and keeps what succeeded and what the code handled."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from durable_nb import Context, Durable, DurableContext, TaskRunError
+from durable_nb.errors import FailedTaskRunExceptionGroup
+from durable_nb.tasks.task import Task
+from tests.engine.helpers import Bench, reach, view
+
+
+class Children:
+    """Children that count how often each ran, and fail as often as they are told to."""
+
+    def __init__(self, durable: Durable, **failures: int) -> None:
+        self.ran: list[str] = []
+        left = dict(failures)
+
+        @durable.task()
+        async def child(input: str, ctx: Context) -> str:
+            self.ran.append(input)
+            if left.get(input, 0) > 0:
+                left[input] -= 1
+                raise ValueError(f"{input} failed")
+            return input.upper()
+
+        self.child = child
+
+
+def test_a_retry_asks_the_failed_child_afresh_and_keeps_the_others(bench: Bench, durable: Durable) -> None:
+    children = Children(durable, b=2)
+    memos: list[str] = []
+
+    def note() -> str:
+        memos.append("m")
+        return "memo"
+
+    @durable.durable_task(retries=2)
+    async def parent(input: Any, ctx: DurableContext) -> list[str]:
+        noted = await ctx.aio_memo(note)
+        return [noted] + [await children.child.aio_run(name) for name in "abc"]
+
+    ref = parent.run(wait_for_result=False)
+    assert ref.result() == ["memo", "A", "B", "C"]
+    assert children.ran == ["a", "b", "b", "b", "c"]
+    assert memos == ["m"]
+    assert view(durable, ref).retry_count == 2
+    assert [(branch, node) for branch, node, _ in bench.asks(ref)] == [(1, 1), (1, 2), (1, 3), (2, 3), (3, 3), (3, 4)]
+
+
+def test_a_failed_memo_runs_again_in_the_retry(durable: Durable) -> None:
+    calls: list[int] = []
+
+    def flaky() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("busy")
+        return "read"
+
+    @durable.durable_task(retries=1)
+    async def parent(input: Any, ctx: DurableContext) -> str:
+        return str(await ctx.aio_memo(flaky))
+
+    assert parent.run() == "read"
+    assert len(calls) == 2
+
+
+def test_a_failure_that_was_handled_stays(durable: Durable) -> None:
+    children = Children(durable, a=9)
+
+    @durable.durable_task(retries=1)
+    async def parent(input: Any, ctx: DurableContext) -> list[str]:
+        handled = ""
+        try:
+            await children.child.aio_run("a")
+        except TaskRunError as error:
+            handled = error.exc
+        b = await children.child.aio_run("b")
+        if ctx.retry_count == 0:
+            raise KeyError("its own fault")
+        return [handled, b]
+
+    assert parent.run() == ["a failed", "B"]
+    assert children.ran == ["a", "b"]
+
+
+async def as_it_is(ctx: DurableContext, child: Task[Any]) -> Any:
+    return await child.aio_run("b")
+
+
+async def as_a_cause(ctx: DurableContext, child: Task[Any]) -> Any:
+    try:
+        return await child.aio_run("b")
+    except TaskRunError as error:
+        raise RuntimeError("wrapped") from error
+
+
+async def as_a_context(ctx: DurableContext, child: Task[Any]) -> Any:
+    try:
+        return await child.aio_run("b")
+    except TaskRunError:
+        raise RuntimeError("while handling")  # noqa: B904  the context alone tells
+
+
+async def in_a_task_group(ctx: DurableContext, child: Task[Any]) -> Any:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(child.aio_run("b"))
+    return task.result()
+
+
+async def in_a_deep_group(ctx: DurableContext, child: Task[Any]) -> Any:
+    try:
+        return await as_a_cause(ctx, child)
+    except RuntimeError as error:
+        raise ExceptionGroup("outer", [ValueError("other"), ExceptionGroup("inner", [error])]) from None
+
+
+@pytest.mark.parametrize("form", [as_it_is, as_a_cause, as_a_context, in_a_task_group, in_a_deep_group])
+def test_the_failed_checkpoint_is_found_however_it_escapes(durable: Durable, form: Any) -> None:
+    children = Children(durable, b=1)
+
+    @durable.durable_task(retries=1)
+    async def parent(input: Any, ctx: DurableContext) -> list[str]:
+        return [await children.child.aio_run("a"), await form(ctx, children.child)]
+
+    assert parent.run() == ["A", "B"]
+    assert children.ran == ["a", "b", "b"]
+
+
+def test_several_failed_children_are_all_asked_afresh(durable: Durable) -> None:
+    children = Children(durable, b=1, d=2)
+
+    @durable.durable_task(retries=2)
+    async def parent(input: Any, ctx: DurableContext) -> list[Any]:
+        return await children.child.aio_run_many([children.child.create_bulk_run_item(input=name) for name in "abcd"])
+
+    assert parent.run() == ["A", "B", "C", "D"]
+    assert sorted(children.ran) == ["a", "b", "b", "c", "d", "d", "d"]
+
+
+def test_bulk_failures_are_a_group_in_a_durable_parent(durable: Durable) -> None:
+    children = Children(durable, a=1, c=1)
+
+    @durable.durable_task()
+    async def parent(input: Any, ctx: DurableContext) -> list[str]:
+        try:
+            await children.child.aio_run_many([children.child.create_bulk_run_item(input=name) for name in "abc"])
+        except FailedTaskRunExceptionGroup as group:
+            return [str(error) for error in group.exceptions]
+        return []
+
+    assert parent.run() == ["ValueError: a failed", "ValueError: c failed"]
+
+
+def test_what_was_asked_before_the_failure_came_is_kept(bench: Bench, durable: Durable) -> None:
+    """The sibling that was still running when the failure came is waited for, not spawned again."""
+    children = Children(durable, b=1)
+
+    @durable.durable_task(retries=1)
+    async def parent(input: Any, ctx: DurableContext) -> list[Any]:
+        return list(await asyncio.gather(ctx.aio_wait_for_event("go"), *map(children.child.aio_run, "ab")))
+
+    ref = parent.run(wait_for_result=False)
+    reach(durable, ref, lambda run: run.retry_count == 1)
+    bench.asked(ref, 4)
+    durable.event.push("go", "went")
+    assert ref.result() == ["went", "A", "B"]
+    assert sorted(children.ran) == ["a", "b", "b"]
+
+
+def test_what_was_asked_after_the_failure_came_is_dropped(durable: Durable) -> None:
+    children = Children(durable, b=1)
+
+    @durable.durable_task(retries=1)
+    async def parent(input: Any, ctx: DurableContext) -> list[str]:
+        failure = None
+        try:
+            b = await children.child.aio_run("b")
+        except TaskRunError as error:
+            failure, b = error, ""
+        c = await children.child.aio_run("c")
+        if failure:
+            raise failure
+        return [b, c]
+
+    assert parent.run() == ["B", "C"]
+    assert children.ran == ["b", "c", "b", "c"]
+
+
+def test_without_a_failed_checkpoint_everything_is_kept(bench: Bench, durable: Durable) -> None:
+    children = Children(durable)
+
+    @durable.durable_task(retries=1)
+    async def parent(input: Any, ctx: DurableContext) -> list[Any]:
+        slept = await ctx.aio_sleep_for(timedelta(hours=1))
+        a = await children.child.aio_run("a")
+        if ctx.retry_count == 0:
+            raise ValueError("its own fault")
+        return [slept.duration.total_seconds(), a]
+
+    ref = parent.run(wait_for_result=False)
+    bench.asked(ref, 1)
+    bench.clock.advance(timedelta(hours=1))
+    assert ref.result() == [3600, "A"]
+    assert children.ran == ["a"]
+    assert len(bench.asks(ref)) == 2
