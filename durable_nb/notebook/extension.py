@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.client import DEFAULT_LOG, LOG_VARIABLE, Durable
+from durable_nb.client import DEFAULT_LOG, LOG_VARIABLE
 from durable_nb.errors import DurableError
 from durable_nb.log import definitions as stored
 from durable_nb.log import reads
 from durable_nb.notebook.magics import ALIASES, LINE_MAGIC, DurableMagics
-from durable_nb.notebook.session import Session
+from durable_nb.notebook.session import NotebookDurable, Session
 from durable_nb.views.text import LogState, log_line
 from durable_nb.views.words import visible
 
@@ -43,7 +43,7 @@ class Extension:
     def __init__(self, shell: InteractiveShell) -> None:
         notebook = notebook_path(shell.user_ns)
         self.shell = shell
-        self.durable = Durable(log_path(notebook), home=str(notebook) if notebook else "")
+        self.durable = NotebookDurable(log_path(notebook), str(notebook) if notebook else "")
         self.session = Session(self.durable)
         self._pid = os.getpid()
         self._restored: dict[str, object] = {}
@@ -57,6 +57,7 @@ class Extension:
         self.shell.register_magics(DurableMagics(self.shell, self))
         for alias, verb in ALIASES.items():
             self.shell.magics_manager.register_alias(alias, LINE_MAGIC, "line", verb)
+        self.shell.events.register("post_run_cell", self._after_cell)
         atexit.register(self._close_at_exit)
         try:
             self.ready()
@@ -68,6 +69,7 @@ class Extension:
     def unload(self) -> None:
         """Give the shell back; the runs stay in the log."""
         atexit.unregister(self._close_at_exit)
+        self.shell.events.unregister("post_run_cell", self._after_cell)
         self.durable.close()
         if self.shell.user_ns.get(APP_NAME) is self.durable:
             self.shell.user_ns.pop(APP_NAME)
@@ -77,6 +79,17 @@ class Extension:
                 del kind[name]
         for alias in ALIASES:
             self.shell.magics_manager.magics["line"].pop(alias, None)
+
+    def _after_cell(self, _: object) -> None:
+        """Keep the code of what the cell declared by decorators, now that all of the cell's names are there."""
+        if not self.durable.declared:
+            return
+        try:
+            lines = [*self.session.define_declared(self.shell.user_ns), *self.session.define_completed()]
+        except DurableError as error:
+            lines = [str(error)]
+        for line in lines:
+            print(visible(line))
 
     def _close_at_exit(self) -> None:
         if os.getpid() == self._pid:  # not in a process that was forked off: the engine's thread is not there

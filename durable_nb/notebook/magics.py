@@ -156,7 +156,7 @@ class DurableMagics(Magics):
                 namespace[name] = before
             raise
         namespace[name] = task
-        for note in notes:
+        for note in [*notes, *session.define_completed()]:
             print(visible(note))
 
     # ------------------------------------------------------------ lines

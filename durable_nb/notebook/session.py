@@ -13,29 +13,49 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from durable_nb.client import Durable
 from durable_nb.definitions import Definition, Reference, bind, capture, definition_parts, notes, rebuild, unbound
+from durable_nb.definitions.records import UNDEFINED
 from durable_nb.errors import DeclarationError, DurableError, LogError
 from durable_nb.log import definitions as stored
 from durable_nb.log.definitions import StoredDefinition
 from durable_nb.tasks.options import EvictionPolicy, TaskOptions
 from durable_nb.tasks.task import Kind, Task
 
-if TYPE_CHECKING:
-    from durable_nb.client import Durable
-
 APP = "app"
 TASK = "task:"
 
 
+class NotebookDurable(Durable):
+    """The app object of a notebook. It remembers the tasks that are declared by decorators, so that their code is kept too."""
+
+    def __init__(self, log: Path, home: str) -> None:
+        super().__init__(log, home=home)
+        self.declared: list[Task[Any]] = []
+
+    def add(self, task: Task[Any]) -> Task[Any]:
+        """Serve a task from now on; one of the same name is replaced."""
+        self.declared.append(task)
+        return super().add(task)
+
+
 @dataclass(frozen=True)
 class Kept:
-    """A task of this session with the definition that it was made of."""
+    """A task of this session with the definition that it was made of.
+
+    Attributes:
+        live: the function as its cell made it; None for a task that came from the log.
+        source: the text of its cell, where it is known.
+    """
 
     task: Task[Any]
     definition: Definition
+    live: FunctionType | None = None
+    source: str | None = None
 
 
 class Session:
@@ -47,7 +67,7 @@ class Session:
         unrestorable: names of tasks whose cell must be run again, with the reason.
     """
 
-    def __init__(self, durable: Durable) -> None:
+    def __init__(self, durable: NotebookDurable) -> None:
         self.durable = durable
         self.untrusted: list[str] = []
         self.unrestorable: dict[str, str] = {}
@@ -69,12 +89,70 @@ class Session:
         definition = capture(function, references=self._references(), source=source)
         task: Task[Any] = Task(function, host=self.durable, kind=kind, name=None, options=options, version=definition.version)
         if definition.is_restorable:
-            restored = self._rebuild(definition)
-            task = Task(restored, host=self.durable, kind=kind, name=None, options=options, version=definition.version)
-            self._take_in(task, definition)
+            self._move_in(task, definition)
         self._put(task, definition)
-        self._serve(task, definition)
+        self._serve(Kept(task, definition, function, source))
         return task, _losses(task.name, definition)
+
+    def define_declared(self, namespace: dict[str, Any]) -> list[str]:
+        """Keep the code of the tasks that decorators have declared in the notebook since the last call.
+
+        Returns:
+            Notes for the person, and for a task whose code could not be kept the reason.
+        """
+        declared, lines = list(dict.fromkeys(self.durable.declared)), list[str]()
+        self.durable.declared.clear()
+        for task in declared:
+            function: Any = task.function
+            is_kept = task.name in self._kept and self._kept[task.name].task is task
+            if not is_kept and function.__globals__ is namespace:
+                try:
+                    lines += self._keep_declared(task, function)
+                except DurableError as error:
+                    lines.append(str(error))
+        return lines
+
+    def _keep_declared(self, task: Task[Any], function: FunctionType) -> list[str]:
+        definition = capture(function, references=self._references())
+        if definition.is_restorable:
+            self._move_in(task, definition)
+        task.version = definition.version
+        self._put(task, definition)
+        self._serve(Kept(task, definition, function))
+        return _losses(task.name, definition)
+
+    def define_completed(self) -> list[str]:
+        """Capture again the tasks that used a name before it was defined, where that is what they lacked.
+
+        Returns:
+            Notes for the person.
+        """
+        lines = list[str]()
+        for kept in list(self._kept.values()):
+            if kept.live is not None and any(loss.type_name == UNDEFINED for loss in kept.definition.lost):
+                try:
+                    lines += self._complete(kept, capture(kept.live, references=self._references(), source=kept.source))
+                except DurableError as error:
+                    lines.append(str(error))
+        return lines
+
+    def _complete(self, kept: Kept, definition: Definition) -> list[str]:
+        if not definition.is_restorable:
+            return []
+        self._move_in(kept.task, definition)
+        kept.task.version = definition.version
+        self._put(kept.task, definition)
+        self._serve(replace(kept, definition=definition))
+        return [f"{kept.task.name} has all that it needs now: it goes on after a restart without its cell."]
+
+    def _move_in(self, task: Task[Any], definition: Definition) -> None:
+        """Have a task execute in its captured namespace from now on."""
+        captured: Task[Any] = Task(
+            self._rebuild(definition), host=self.durable, kind=task.kind, name=task.name, options=task.options
+        )
+        task.input_adapter, task.output_adapter = captured.input_adapter, captured.output_adapter
+        task.function = captured.function
+        self._take_in(task, definition)
 
     def _references(self) -> dict[int, str]:
         tasks = {id(task): f"{TASK}{task.name}" for task in [*self.durable.tasks, *self._held.values()]}
@@ -129,13 +207,14 @@ class Session:
         definition = Definition.from_json(row.body)
         return self.durable.keyring.sign(*definition_parts(self.durable.log_id, row.task, row.options, definition))
 
-    def _serve(self, task: Task[Any], definition: Definition) -> None:
+    def _serve(self, kept: Kept) -> None:
         """Serve a task that a cell has defined, and give it to the tasks that refer to it."""
+        task = kept.task
         self._held.pop(task.name, None)
         self.unrestorable.pop(task.name, None)
         if task.name in self.untrusted:
             self.untrusted.remove(task.name)
-        self._kept[task.name] = Kept(task, definition)
+        self._kept[task.name] = kept
         self._introduce(task)
         self.durable.add(task)
         self._release_held()

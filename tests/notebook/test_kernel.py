@@ -45,6 +45,17 @@ def status_of(kernel: Kernel, run: str = "#1") -> str:
     return kernel.cell(f"print(durable.runs.get({run!r}).status)").text.strip()
 
 
+WATCH = """
+import sys, threading
+from traceback import walk_stack
+
+def watch(name, main=threading.main_thread().ident):
+    while name not in [frame.f_code.co_name for frame, _ in walk_stack(sys._current_frames()[main])]:
+        threading.Event().wait(0.01)
+    print("waits", flush=True)
+"""
+
+
 def wait_for_approval(kernel: Kernel) -> None:
     wait_until(lambda: "waits for `approve`" in kernel.cell("%durable runs").results[0]["text/plain"], what="the wait")
 
@@ -80,8 +91,9 @@ def test_interrupting_an_await_stops_the_waiting_and_never_the_run(kernel: Kerne
 def test_interrupting_a_result_stops_the_waiting_and_never_the_run(kernel: Kernel) -> None:
     define(kernel)
     kernel.cell('handle = %durable run total {"n": 1}')
-    sent = kernel.send("print('begin', flush=True)\nhandle.result()")
-    kernel.reply_to(sent, until="begin")
+    kernel.cell(WATCH)
+    sent = kernel.send("threading.Thread(target=watch, args=['call']).start()\nhandle.result()")
+    kernel.reply_to(sent, until="waits")
     kernel.interrupt()
     reply = kernel.reply_to(sent)
     assert reply.errors

@@ -199,6 +199,41 @@ def test_what_cannot_be_kept_is_named_at_definition(shell: Shell) -> None:
     assert shell.cell("%durable run read --wait").result == "text"
 
 
+def test_a_parent_may_stand_before_its_child(bare_shell: Shell) -> None:
+    bare_shell.load()
+    said = bare_shell.cell("%%durable_task\nasync def parent(input: int, ctx):\n    return await double.aio_run(input)\n").text
+    assert "`double`, which `parent` uses on line 3, is not defined: define it before this cell." in said
+    assert "parent has all that it needs now" in bare_shell.cell(DOUBLE).text
+    assert bare_shell.cell("%durable run parent 2 --wait").result == 4
+    bare_shell.cell("%unload_ext durable_nb")
+    again = Shell()
+    try:
+        again.load()
+        assert again.cell("%durable run parent 3 --wait").result == 6
+    finally:
+        again.close()
+
+
+def test_decorators_are_equal_in_power_to_the_magics(bare_shell: Shell) -> None:
+    bare_shell.load()
+    bare_shell.cell(
+        "FACTOR = 3\n@durable.task('by another name', retries=1)\n"
+        "def scaled(input: int, ctx) -> int:\n    return late(input) * FACTOR\n"
+        "@durable.durable_task()\nasync def parent(input: int, ctx) -> int:\n    return await scaled.aio_run(input)\n"
+        "def late(x):\n    return x\n"
+    )
+    bare_shell.cell("FACTOR = 1000")
+    assert bare_shell.cell("parent.run(2)").result == 6
+    bare_shell.cell("%unload_ext durable_nb")
+    again = Shell()
+    try:
+        again.load()
+        assert app(again).tasks["by another name"].options.retries == 1
+        assert again.cell("%durable run parent 5 --wait").result == 15
+    finally:
+        again.close()
+
+
 @pytest.mark.parametrize("line", ["%%durable_task --help\n1", "%%task -h\n1", "%durable run --help", "%durable", "%durable help"])
 def test_help_is_shown_and_nothing_is_done(shell: Shell, line: str) -> None:
     assert "%" in shell.cell(line).text
