@@ -60,7 +60,7 @@ def words_of(line: str) -> list[str]:
     Raises:
         UsageError: a quote or JSON value does not end, or is broken.
 
-    >>> words_of('clean {"path": "a b.csv"} --key \\'my key\\'')
+    >>> words_of('clean {"path": "a b.csv"} --key \'my key\'')
     ['clean', '{"path": "a b.csv"}', '--key', 'my key']
     """
     words, at = list[str](), 0
