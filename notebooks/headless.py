@@ -71,7 +71,6 @@ class Kernel:
         self.close(now=True)
 
     def close(self, *, now: bool = False) -> None:
-        """Shut it down, if it lives."""
         self._client.stop_channels()
         if self._manager.has_kernel:
             self._manager.shutdown_kernel(now=now)
@@ -94,7 +93,6 @@ class Observer:
         return status, json.loads(outcome)
 
     def children(self) -> list[str]:
-        """Give the group of each child."""
         return [group for (group,) in self.read("SELECT json_extract(input, '$.name') FROM v_runs WHERE task = 'score_group'")]
 
     def reports(self) -> dict[str, Any]:
@@ -103,7 +101,6 @@ class Observer:
         return {report["group"]: report for report in (json.loads(output) for (output,) in rows)}
 
     def waits(self) -> str:
-        """Give what the run waits for, in words."""
         return " or ".join(name for (name,) in self.read("SELECT name FROM v_waits ORDER BY node, kind"))
 
     def executions(self) -> Counter[str]:
@@ -174,7 +171,7 @@ def answer(screen: Screen, observer: Observer) -> None:
 def report(console: Console, observer: Observer, finished: set[str], before: Counter[str]) -> None:
     """Tell what came of it, and how often the children were executed; fail if one that had finished was executed again."""
     summary, after = observer.run()[1], observer.executions() - before
-    console.print("\n{airports} airports left: {repaired} repaired, {dropped} dropped, decided by {decided_by}".format(**summary))
+    console.print("{airports} airports left: {repaired} repaired, {dropped} dropped, decided by {decided_by}".format(**summary))
     console.print(f"table   {summary['table']}\nreport  {summary['report']}\nlog     {observer.log}\n", soft_wrap=True)
     again, wrong = after.keys() & before.keys(), after.keys() & finished
     counts = f"{before.total() + after.total()} executions ({before.total()} before the kill, {after.total()} after it)"
