@@ -18,7 +18,7 @@ from types import FunctionType
 from typing import Any
 
 from durable_nb.client import Durable
-from durable_nb.definitions import Definition, Reference, bind, capture, definition_parts, notes, rebuild, unbound
+from durable_nb.definitions import Definition, Lost, Reference, bind, capture, definition_parts, notes, rebuild, unbound
 from durable_nb.definitions.records import UNDEFINED
 from durable_nb.errors import DeclarationError, DurableError, LogError
 from durable_nb.log import definitions as stored
@@ -114,6 +114,9 @@ class Session:
 
     def _keep_declared(self, task: Task[Any], function: FunctionType) -> list[str]:
         definition = capture(function, references=self._references())
+        annotated: Task[Any] = Task(function, host=self.durable, kind=task.kind, name=task.name, options=task.options)
+        if task.input_adapter is not annotated.input_adapter:
+            definition = replace(definition, lost=(*definition.lost, _lost_validator(task, definition)))
         if definition.is_restorable:
             self._move_in(task, definition)
         task.version = definition.version
@@ -334,6 +337,17 @@ def _losses(name: str, definition: Definition) -> list[str]:
     if lines:
         lines.append(f"After a restart, run this cell again: the runs of {name} wait for it.")
     return lines
+
+
+def _lost_validator(task: Task[Any], definition: Definition) -> Lost:
+    """An input's type is part of the captured code only where the code names it."""
+    return Lost(
+        name="input_validator",
+        type_name="a type given beside the function",
+        line=definition.first_line,
+        used_by=task.name,
+        advice="annotate `input` with it instead",
+    )
 
 
 def _options_json(kind: Kind, home: str, options: TaskOptions) -> str:
