@@ -10,13 +10,14 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.errors import InertLogError, RunCancelledError
+from durable_nb.errors import DeclarationError, DurableError, InertLogError
 from durable_nb.log.connection import Durability, prepare
-from durable_nb.tasks.options import EvictionPolicy, TaskOptions, parse_duration
+from durable_nb.tasks.options import TaskOptions, parse_duration
+from durable_nb.tasks.payload import encode
 from durable_nb.tasks.refs import RunRef
 from durable_nb.tasks.task import BulkItem, Kind, Task
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 LOG_VARIABLE = "DURABLE_NB_LOG"
 DEFAULT_LOG = "durable.db"
-Duration = timedelta | str | float
 
 
 class Durable:
@@ -89,9 +89,9 @@ class Durable:
 
         Args:
             name: the function's name by default.
-            options: `retries`, `backoff_factor`, `backoff_max_seconds` (seconds), `execution_timeout`, `schedule_timeout`
-                (timedelta, seconds or
-                ``"90s"``), `default_priority` (1 to 3), `default_additional_metadata`.
+            options: `description`, `input_validator` (a type, else the annotation of `input`), `retries`, `backoff_factor`,
+                `backoff_max_seconds` (seconds), `execution_timeout`, `schedule_timeout` (timedelta, seconds or ``"90s"``),
+                `default_priority` (1 to 3), `default_additional_metadata`.
 
         Raises:
             DeclarationError: a signature or option that cannot work.
@@ -103,8 +103,13 @@ class Durable:
         return self._declarer("durable_task", name, options)
 
     def _declarer(self, kind: Kind, name: str | None, options: dict[str, Any]) -> Callable[[Callable[..., Any]], Task[Any]]:
-        checked = make_options(**options)
-        return lambda function: self.add(Task(function, host=self, kind=kind, name=name, options=checked))
+        if name is not None and not isinstance(name, str):
+            raise DeclarationError(f"@durable.{kind} is written with parentheses: `@durable.{kind}()`.")
+        validator, description = options.pop("input_validator", None), options.pop("description", None)
+        checked = make_options(kind, options)
+        return lambda function: self.add(
+            Task(function, host=self, kind=kind, name=name, options=checked, input_validator=validator, description=description)
+        )
 
     def add(self, task: Task[Any]) -> Task[Any]:
         """Serve a task from now on; one of the same name is replaced."""
@@ -384,30 +389,24 @@ class Runs:
         return await self._host.aio_call(lambda: engine.reader.run(work))
 
 
-def make_options(
-    *,
-    retries: int = 0,
-    backoff_factor: float | None = None,
-    backoff_max_seconds: float | None = None,
-    execution_timeout: Duration | None = None,
-    schedule_timeout: Duration | None = None,
-    default_priority: int = 1,
-    default_additional_metadata: Mapping[str, object] | None = None,
-    eviction_policy: EvictionPolicy | None = EvictionPolicy(),  # noqa: B008  frozen
-) -> TaskOptions:
-    """Check the options of a declaration; durations become seconds."""
-    execution = None if execution_timeout is None else parse_duration(execution_timeout, of="execution_timeout").total_seconds()
-    schedule = None if schedule_timeout is None else parse_duration(schedule_timeout, of="schedule_timeout").total_seconds()
-    return TaskOptions(
-        retries=retries,
-        backoff_factor=backoff_factor,
-        backoff_max_seconds=backoff_max_seconds,
-        execution_timeout=execution,
-        schedule_timeout=schedule,
-        default_priority=default_priority,
-        default_additional_metadata=default_additional_metadata or {},
-        eviction_policy=eviction_policy,
-    )
+def make_options(kind: Kind, options: Mapping[str, Any]) -> TaskOptions:
+    """Check the options of a declaration; durations become seconds.
 
-
-__all__ = ["Durable", "Events", "RunCancelledError", "Runs"]
+    Raises:
+        DeclarationError: an option that is unknown, is not for this kind of task, or cannot work.
+    """
+    known = {field.name for field in fields(TaskOptions)} - ({"eviction_policy"} if kind == "task" else set())
+    for option in options:
+        if option not in known:
+            raise DeclarationError(f"@durable.{kind} has no option '{option}'; it has {', '.join(sorted(known))}.")
+    seconds = {
+        option: parse_duration(options[option], of=option).total_seconds()
+        for option in ("execution_timeout", "schedule_timeout")
+        if options.get(option) is not None
+    }
+    metadata = options.get("default_additional_metadata") or {}
+    try:
+        encode(metadata, of="default_additional_metadata")
+    except DurableError as error:
+        raise DeclarationError(str(error)) from None
+    return TaskOptions(**{**options, **seconds, "default_additional_metadata": metadata})

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.asks import ask_child, ask_of
-from durable_nb.errors import DurableError, RunCancelledError
+from durable_nb.engine.dispatch import Reservation
+from durable_nb.errors import ChildKeyConflictError, DurableError, RunCancelledError, TaskRunError
 from durable_nb.log import checkpoints, runs
 from durable_nb.log.records import ENDED, Ask, Claim, Completion, Failure, NewRun, Outcome
 from durable_nb.tasks.payload import decode
@@ -32,7 +33,7 @@ async def run_children(execution: Execution, task: Task[Any], items: Sequence[Bu
     if not asks:
         return []
     birth = _Birth(execution, task, asks, children, wait=wait)
-    asked = execution.ask_many(asks, birth.write, birth.after)
+    asked = execution.ask_many(asks, birth.write, birth.reservation.settle)
     results = []
     for (node, pending), ask in zip(asked, asks, strict=True):
         outcome = await execution.outcome(node, pending, ask)
@@ -47,29 +48,28 @@ class _Birth:
         self, execution: Execution, task: Task[Any], asks: Sequence[Ask], children: Sequence[NewRun], *, wait: bool
     ) -> None:
         self._execution = execution
-        self._task = task
         self._asks = asks
         self._children = children
         self._wait = wait
-        self._reserved = execution.engine.dispatcher.reserve(task.lane, len(children))
-        self._claims: list[Claim] = []
+        self.reservation = Reservation(execution.engine.dispatcher, task, len(children))
 
     def write(self, connection: sqlite3.Connection, nodes: list[int]) -> list[Completion | None]:
         """Make the children whose node is fresh (not 0); runs on the connection's thread."""
-        self._claims.clear()
+        self.reservation.clear()
         return [self._write_one(connection, *one) for one in zip(nodes, self._asks, self._children, strict=True) if one[0]]
 
     def _write_one(self, connection: sqlite3.Connection, node: int, ask: Ask, child: NewRun) -> Completion | None:
-        claim, at = self._execution.claim, self._execution.engine.clock.now()
+        engine, claim = self._execution.engine, self._execution.claim
+        at = engine.clock.now()
         existing = _by_key(connection, claim, child.child_key)
         if existing is not None and _fingerprint(connection, claim, existing) != ask.fingerprint:
             failure = Failure(
-                "ChildKeyConflictError",
+                ChildKeyConflictError.__name__,
                 f"The child key '{child.child_key}' was used before in this run with another task or input.",
             )
             checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at)
             return checkpoints.complete(connection, claim.number, claim.branch, node, Outcome(failure=failure), at=at)
-        number = existing or self._create(connection, child, at)
+        number = existing or engine.write_run(connection, child, self.reservation, parent_id=claim.id)[0]
         checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at, child=number)
         if not self._wait:
             row = connection.execute("SELECT id FROM run WHERE number = ?", (number,)).fetchone()
@@ -77,23 +77,6 @@ class _Birth:
             return checkpoints.complete(connection, claim.number, claim.branch, node, ref, at=at)
         status, outcome = runs.result_of(connection, number) if existing else ("QUEUED", Outcome())
         return checkpoints.complete(connection, claim.number, claim.branch, node, outcome, at=at) if status in ENDED else None
-
-    def _create(self, connection: sqlite3.Connection, child: NewRun, at: float) -> int:
-        engine = self._execution.engine
-        worker = engine.worker if len(self._claims) < self._reserved else None
-        number, _ = runs.create_run(connection, child, at=at, worker=worker)
-        if worker is not None:
-            self._claims.append(runs.claim_of(child, number, parent_id=self._execution.claim.id))
-        return number
-
-    def after(self, is_written: bool) -> None:
-        """Start the children that have a slot already; look for slots for the others."""
-        dispatcher = self._execution.engine.dispatcher
-        started = self._claims if is_written else []
-        dispatcher.start(started)
-        dispatcher.give(self._task.lane, self._reserved - len(started))
-        if is_written and len(started) < len(self._children):
-            dispatcher.look()
 
 
 def _by_key(connection: sqlite3.Connection, claim: Claim, child_key: str | None) -> int | None:
@@ -139,7 +122,7 @@ async def result_in_task(execution: Execution, ref: RunRef[Any], task: Task[Any]
 def _result(engine: Engine, task: Task[Any] | None, node: int, outcome: Outcome, *, wait: bool) -> Any:
     if outcome.failure is not None:
         error = error_of(outcome.failure)
-        if not isinstance(error, RunCancelledError):
+        if isinstance(error, TaskRunError):
             error.node_id = node
         return error
     if wait:
@@ -150,6 +133,8 @@ def _result(engine: Engine, task: Task[Any] | None, node: int, outcome: Outcome,
 
 def error_of(failure: Failure) -> Any:
     """Give the error that the waiter for a run sees."""
-    if failure.type == "RunCancelledError":
+    if failure.type == RunCancelledError.__name__:
         return RunCancelledError(failure.message)
+    if failure.type == ChildKeyConflictError.__name__:
+        return ChildKeyConflictError(failure.message)
     return failure.to_error()

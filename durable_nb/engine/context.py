@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
@@ -18,8 +18,8 @@ from durable_nb.errors import DeclarationError, InputValidationError
 from durable_nb.log import runs
 from durable_nb.log.records import Ask, Claim, NewWait, Outcome
 from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition, grouped
-from durable_nb.tasks.options import format_duration, parse_duration
-from durable_nb.tasks.payload import ANY, adapter_for, decode, encode
+from durable_nb.tasks.options import format_duration
+from durable_nb.tasks.payload import ANY, adapter_for, decode, encode, schema_of
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
@@ -124,8 +124,7 @@ class DurableContext(Context):
     def __init__(self, execution: Execution, input: object) -> None:
         super().__init__(execution.engine, execution.claim, execution.task, input)
         self._execution = execution
-        seed = f"{self._claim.id}/{self._claim.branch}".encode()
-        self._random = random.Random(seed)  # noqa: S311  to be the same in every replay is its point
+        self._draws = 0
 
     def log(self, text: object) -> None:
         """Add a line to the run's log; muted while recorded work is replayed."""
@@ -171,11 +170,17 @@ class DurableContext(Context):
 
     def random(self) -> float:
         """Give a number in [0, 1) that is the same in every replay of this branch; no checkpoint."""
-        return self._random.random()
+        return (self._draw() >> 75) / 2**53
 
     def uuid4(self) -> uuid.UUID:
         """Give a UUID that is the same in every replay of this branch; no checkpoint."""
-        return uuid.UUID(int=self._random.getrandbits(128), version=4)
+        return uuid.UUID(int=self._draw(), version=4)
+
+    def _draw(self) -> int:
+        """Give 128 bits derived from run, branch and draw count."""
+        self._draws += 1
+        seed = f"{self._claim.id}/{self._execution.cursor.branch_here}/{self._draws}"
+        return int.from_bytes(blake2b(seed.encode(), digest_size=16).digest())
 
     # ------------------------------------------------------------ events
 
@@ -192,7 +197,8 @@ class DurableContext(Context):
 
         Args:
             expression: a CEL filter over ``input`` (the payload), ``additional_metadata``, ``event_key`` and ``scope``.
-            payload_validator: a type that the payload is validated to.
+            payload_validator: a type that the payload is validated to; its JSON Schema is part of the wait, and a
+                payload that does not fit it does not match.
             scope: take only events of this scope.
 
         Returns:
@@ -202,10 +208,19 @@ class DurableContext(Context):
             ExpressionError: the filter does not compile; nothing was asked.
         """
         self._engine.check_filter(expression)
-        ask = ask_event(key, expression, scope, line=self._execution.line(), label=label)
-        wait = NewWait(item=0, group=0, kind="event", name=key, key=key, scope=scope, expression=expression or None)
-        node, pending = self._execution.register(ask, [wait], at=self._engine.clock.now())
         adapter = ANY if payload_validator is None else adapter_for(payload_validator, of="payload_validator")
+        ask = ask_event(key, expression, scope, line=self._execution.line(), label=label)
+        wait = NewWait(
+            item=0,
+            group=0,
+            kind="event",
+            name=key,
+            key=key,
+            scope=scope,
+            expression=expression or None,
+            schema=schema_of(adapter),
+        )
+        node, pending = self._execution.register(ask, [wait], at=self._engine.clock.now())
         outcome = await self._execution.outcome(node, pending, ask)
         return decode(outcome.value or "null", adapter, of=f"the payload of event '{key}'")
 
@@ -296,6 +311,7 @@ class DurableContext(Context):
         return decode(outcome.value or "null", adapter, of=of)
 
 
-def _seconds(duration: timedelta) -> float:
-    checked = parse_duration(duration, of="duration")
-    return checked.total_seconds()
+def _seconds(duration: object) -> float:
+    if not isinstance(duration, timedelta) or duration < timedelta(0):
+        raise DeclarationError(f"A durable sleep takes a timedelta of zero or more, not {duration!r}.")
+    return duration.total_seconds()

@@ -49,6 +49,14 @@ class Cursor:
         """Whether recorded work lies ahead: then log, print and progress are muted."""
         return self.next_node <= self._last_recorded or self.delivered_seq < self._recorded_seq
 
+    @property
+    def branch_here(self) -> int:
+        """The branch to which the next node belongs: an older one while its recorded nodes are replayed."""
+        for node in range(self.next_node, self._last_recorded + 1):
+            if node in self._recorded:
+                return self._recorded[node].branch
+        return self._branch
+
     def ask(self, ask: Ask) -> tuple[int, Recorded | None]:
         """Take the next node for an ask; give it with what is recorded there.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from durable_nb.errors import (
 )
 from durable_nb.log import checkpoints, runs
 from durable_nb.log.records import Claim, Failure, Outcome
+from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import decode
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from durable_nb.tasks.task import Lane, Task
 
 NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError)
-QUEUE_GAP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,49 @@ class Slots:
     thread: int = min(32, (os.cpu_count() or 1) + 4)
 
 
+class Reservation:
+    """Slots that are held while new runs are written, so that the first of them need no claim of their own.
+
+    `take` runs inside the writing transaction, the rest on the loop; `settle` comes after it.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, task: Task[Any], wanted: int) -> None:
+        self._dispatcher = dispatcher
+        self._lane = task.lane
+        self._slots = dispatcher.reserve(task, wanted)
+        self._claims: list[Claim] = []
+
+    def clear(self) -> None:
+        """Begin the transaction."""
+        self._claims.clear()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the next run finds a slot."""
+        return len(self._claims) < self._slots
+
+    def take(self, claim: Claim) -> None:
+        """Give a slot to a run that was written."""
+        self._claims.append(claim)
+
+    def settle(self, is_written: bool) -> None:
+        """Start the runs that have a slot; give back the slots that were not needed."""
+        started = self._claims if is_written else []
+        self._dispatcher.start(started)
+        self._dispatcher.give(self._lane, self._slots - len(started))
+        self._dispatcher.look()
+
+
 class Dispatcher:
     """Claims ready runs while slots are free, runs them, and writes how they ended."""
 
     def __init__(self, engine: Engine, slots: Slots) -> None:
         self._engine = engine
         self._free: dict[Lane, int] = {"durable": slots.durable, "loop": slots.loop, "thread": slots.thread}
+        self._returning: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in self._free}
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._aged_at = engine.clock.now()
         self._is_short = False  # a durable run is ready and no durable slot is free
 
     # ------------------------------------------------------------ slots
@@ -68,21 +104,40 @@ class Dispatcher:
         """Look for ready runs: one was queued, a slot came free, or another process wrote."""
         self._wake.set()
 
-    def reserve(self, lane: Lane, wanted: int) -> int:
-        """Take up to `wanted` free slots for runs that are being made, unless others are queued for them; give how many."""
-        taken = 0 if self._wake.is_set() else max(0, min(wanted, self._free[lane]))
-        self._free[lane] -= taken
+    def reserve(self, task: Task[Any], wanted: int) -> int:
+        """Take up to `wanted` free slots for runs that are being made; give how many.
+
+        None, where others are queued for them, or where this engine does not serve the task.
+        """
+        if self._wake.is_set() or task.name not in self._engine.registry:
+            return 0
+        taken = max(0, min(wanted, self._free[task.lane]))
+        self._free[task.lane] -= taken
         return taken
 
     def give(self, lane: Lane, slots: int = 1) -> None:
-        """Give slots back."""
+        """Give slots back, and look for runs that want them."""
+        self._put(lane, slots)
         if slots:
-            self._free[lane] += slots
             self.look()
 
-    def take_back(self, lane: Lane) -> None:
-        """Take a slot that was given back for a while; the lane may be over its number until another ends."""
-        self._free[lane] -= 1
+    def _put(self, lane: Lane, slots: int) -> None:
+        """Give free slots to tasks that lent theirs, first come first served; keep the rest."""
+        while slots and self._returning[lane]:
+            waiter = self._returning[lane].popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                slots -= 1
+        self._free[lane] += slots
+
+    async def take_back(self, lane: Lane) -> None:
+        """Wait for a slot, before going on after having lent one."""
+        if self._free[lane] > 0:
+            self._free[lane] -= 1
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._returning[lane].append(waiter)
+        await waiter
 
     def rests(self, execution: Execution) -> None:
         """Be told that a run has come to rest, so that it may be evicted if its slot is wanted."""
@@ -116,9 +171,9 @@ class Dispatcher:
             try:
                 claims = await engine.writer.submit(work)
             except DurableError:
-                self._free[lane] += free
+                self._put(lane, free)
                 return
-            self._free[lane] += free - len(claims)
+            self._put(lane, free - len(claims))
             self.start(claims)
             if len(claims) == free:
                 self._wake.set()
@@ -149,11 +204,7 @@ class Dispatcher:
             task = engine.registry[claim.task]
             reason = engine.refusal(claim, task)
             if reason:
-                await self._write(
-                    lambda connection: runs.park(
-                        connection, claim.number, claim.epoch, reason=reason, worked=claim.worked, at=engine.clock.now()
-                    )
-                )
+                await self._park(claim, reason, worked=claim.worked)
             elif task.kind == "durable_task":
                 await self._run_durable(claim, task)
             else:
@@ -162,16 +213,23 @@ class Dispatcher:
             engine.warn(f"Run {claim.id} of '{claim.task}' was taken over: {error}")
         except LogFailedError:
             return  # the engine was told, and has stopped
+        except Exception as error:
+            engine.warn(f"Run {claim.id} of '{claim.task}' is parked, since the engine itself failed on it: {error!r}")
+            await self._park(claim, f"The engine failed on it: {type(error).__name__}: {error}", worked=claim.worked)
         finally:
             self.give(lane)
 
     async def _run_regular(self, claim: Claim, task: Task[Any]) -> None:
         engine = self._engine
+        running = RegularRun(engine, claim, task)
         try:
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
-            outcome = Outcome(await RegularRun(engine, claim, task).run(value, Context(engine, claim, task, value)))
-        except Exception as error:
+            outcome = Outcome(await running.run(value, Context(engine, claim, task, value)))
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever a task raises is its outcome
+            if self._is_retried(claim, task, error):
+                await running.thread_ended()
             await self._fail(claim, task, error, worked=0.0, cut=None)
+            await running.thread_ended()  # until then it keeps its slot
         else:
             await self._finish(claim, "COMPLETED", outcome, worked=0.0)
 
@@ -193,12 +251,9 @@ class Dispatcher:
         await self._settle(claim, task, execution, left)
 
     async def _settle(self, claim: Claim, task: Task[Any], execution: Execution, left: Left) -> None:
-        at, worked = self._engine.clock.now(), execution.worked
+        worked = execution.worked
         if left.parked is not None:
-            reason = f"It diverged: {left.parked}"
-            await self._write(
-                lambda connection: runs.park(connection, claim.number, claim.epoch, reason=reason, worked=worked, at=at)
-            )
+            await self._park(claim, f"It diverged: {left.parked}", worked=worked)
         elif left.outcome is not None:
             await self._finish(claim, "COMPLETED", left.outcome, worked=worked)
         elif left.error is not None:
@@ -211,7 +266,7 @@ class Dispatcher:
         self, claim: Claim, task: Task[Any], error: BaseException, *, worked: float, cut: tuple[int, list[int]] | None
     ) -> None:
         engine, failure = self._engine, Failure.of(error, claim.id)
-        if claim.retry_count >= task.options.retries or any(isinstance(item, NOT_RETRIED) for item in family(error)):
+        if not self._is_retried(claim, task, error):
             await self._finish(claim, "FAILED", Outcome(failure=failure), worked=worked)
             return
         at = engine.clock.now()
@@ -225,8 +280,11 @@ class Dispatcher:
                 )
             runs.retry(connection, claim.number, claim.epoch, ready_at=ready_at, branch=branch, failure=failure, at=at)
 
-        await self._write(work)
+        await engine.writer.submit(work)
         engine.timers.consider(ready_at)
+
+    def _is_retried(self, claim: Claim, task: Task[Any], error: BaseException) -> bool:
+        return claim.retry_count < task.options.retries and not any(isinstance(item, NOT_RETRIED) for item in family(error))
 
     async def _finish(self, claim: Claim, status: str, outcome: Outcome, *, worked: float) -> None:
         engine = self._engine
@@ -237,8 +295,11 @@ class Dispatcher:
             lambda completions: engine.announce(claim.number, status, outcome, completions),
         )
 
-    async def _write(self, work: Any) -> None:
-        await self._engine.writer.submit(work)
+    async def _park(self, claim: Claim, reason: str, *, worked: float) -> None:
+        at = self._engine.clock.now()
+        await self._engine.writer.submit(
+            lambda connection: runs.park(connection, claim.number, claim.epoch, reason=reason, worked=worked, at=at)
+        )
 
     # ------------------------------------------------------------ eviction
 
@@ -274,9 +335,12 @@ class Dispatcher:
         claim, at = execution.claim, self._engine.clock.now()
         delivered, worked = execution.cursor.delivered_seq, execution.worked
         execution.hold()
-        is_evicted = await self._engine.writer.submit(
-            lambda connection: runs.evict(connection, claim.number, claim.epoch, delivered=delivered, worked=worked, at=at)
-        )
+        try:
+            is_evicted = await self._engine.writer.submit(
+                lambda connection: runs.evict(connection, claim.number, claim.epoch, delivered=delivered, worked=worked, at=at)
+            )
+        except StaleEpochError:
+            is_evicted = True  # another worker owns it
         if is_evicted:
             execution.leave()
         else:
@@ -291,12 +355,13 @@ class Dispatcher:
         }
         if not limits:
             return
-        at = engine.clock.now()
+        since, self._aged_at = self._aged_at, engine.clock.now()
+        at = self._aged_at
         for number, epoch, task in await engine.writer.submit(
-            lambda connection: runs.age_queue(connection, limits, at=at, gap=QUEUE_GAP_SECONDS)
+            lambda connection: runs.age_queue(connection, limits, since=since, at=at)
         ):
             error = ScheduleTimeoutError(
-                f"The run stood in the queue for longer than the schedule_timeout of task '{task}', {limits[task]:g} s."
+                f"The run stood in the queue for longer than task '{task}' allows (schedule_timeout {format_duration(limits[task])})."
             )
             outcome = Outcome(failure=Failure("ScheduleTimeoutError", str(error)))
             await engine.end_unowned(number, epoch, "FAILED", outcome)

@@ -7,6 +7,7 @@ another thread, except `post`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import json
 import logging
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.clock import Clock
-from durable_nb.engine.dispatch import Dispatcher, Slots
+from durable_nb.engine.dispatch import Dispatcher, Reservation, Slots
 from durable_nb.engine.liveness import LifeLock
 from durable_nb.engine.matcher import Matcher
 from durable_nb.engine.registry import Registry
@@ -32,7 +33,7 @@ from durable_nb.log.connection import Durability, connect
 from durable_nb.log.ids import new_id
 from durable_nb.log.records import ENDED, Claim, Completion, EventReport, NewRun, Outcome
 from durable_nb.log.writer import Writer
-from durable_nb.tasks.payload import ANY, decode, encode, encode_input
+from durable_nb.tasks.payload import ANY, decode, encode, encode_given, encode_input
 
 if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
@@ -144,11 +145,12 @@ class Engine:
         for task in list(self._work):
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
+        worked = {number: execution.worked for number, execution in self.executions.items()}
         await self.dispatcher.drain(DRAIN_SECONDS)
         if self.failure is None:
             at = self.clock.now()
             await self.writer.submit(
-                lambda connection: runs.release_all(connection, self.worker, reason="its engine was closed", at=at)
+                lambda connection: runs.release_all(connection, self.worker, reason="its engine was closed", at=at, worked=worked)
             )
         self._tell_waiters(
             EngineStoppedError(
@@ -158,11 +160,13 @@ class Engine:
         await self.writer.close()
         await self.writer_connection.close()
         await self.reader.close()
+        self.threads.close()
         self.life.release()
 
     def post(self, work: Callable[[], object]) -> None:
-        """Have something done on the loop, from any thread."""
-        self.loop.call_soon_threadsafe(work)
+        """Have something done on the loop, from any thread; nothing, once the engine is closed."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(work)
 
     def warn(self, message: str) -> None:
         """Tell the person something that needs no action of the program."""
@@ -238,8 +242,7 @@ class Engine:
         Raises:
             InputValidationError: the input does not fit.
         """
-        given = {} if item.input is None and task.input_adapter is not ANY else item.input
-        whole, passed = encode_input(given, task.input_adapter, of=f"the input of task '{task.name}'")
+        whole, passed = encode_input(item.input, task.input_adapter, of=f"the input of task '{task.name}'")
         inherited = decode(parent.metadata) if parent else {}
         metadata = {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}
         run = NewRun(
@@ -248,7 +251,7 @@ class Engine:
             kind=task.kind,
             version=task.version,
             input=whole,
-            metadata=encode(metadata, of="the metadata"),
+            metadata=encode_given(metadata, of="the metadata"),
             priority=item.priority or task.options.default_priority,
             parent=parent.number if parent else None,
             child_key=item.child_key,
@@ -264,24 +267,25 @@ class Engine:
     ) -> list[tuple[int, str]]:
         """Write new runs in one transaction; give number and id of each. Those that find a free slot start at once."""
         self._refuse_stopped()
-        reserved, claims = self.dispatcher.reserve(task.lane, len(new_runs)), list[Claim]()
+        reservation = Reservation(self.dispatcher, task, len(new_runs))
 
         def work(connection: sqlite3.Connection) -> list[tuple[int, str]]:
-            claims.clear()
-            return [one(connection, run) for run in new_runs]
+            reservation.clear()
+            return [self.write_run(connection, run, reservation, parent_id=parent_id) for run in new_runs]
 
-        def one(connection: sqlite3.Connection, run: NewRun) -> tuple[int, str]:
-            worker = self.worker if len(claims) < reserved else None
-            number, is_new = runs.create_run(connection, run, at=self.clock.now(), worker=worker)
-            if is_new and worker is not None:
-                claims.append(runs.claim_of(run, number, parent_id=parent_id))
-            return number, run.id if is_new else runs.id_of(connection, number)
+        written = self.writer.submit(work)
+        written.add_done_callback(lambda done: reservation.settle(not done.cancelled() and done.exception() is None))
+        return await asyncio.shield(written)  # whoever stops waiting does not undo it
 
-        try:
-            return await self.writer.submit(work, lambda _: self.dispatcher.start(claims))
-        finally:
-            self.dispatcher.give(task.lane, reserved - len(claims))
-            self.dispatcher.look()
+    def write_run(
+        self, connection: sqlite3.Connection, run: NewRun, reservation: Reservation, *, parent_id: str | None
+    ) -> tuple[int, str]:
+        """Write a run inside a transaction, owned at once where a slot is reserved; give its number and id."""
+        worker = self.worker if reservation.is_free else None
+        number, is_new = runs.create_run(connection, run, at=self.clock.now(), worker=worker)
+        if is_new and worker is not None:
+            reservation.take(runs.claim_of(run, number, parent_id=parent_id))
+        return number, run.id if is_new else runs.id_of(connection, number)
 
     async def result(self, number: int) -> tuple[str, Outcome]:
         """Wait for the end of a run; give status and outcome."""
@@ -300,7 +304,10 @@ class Engine:
     async def push(self, key: str, payload: object, *, scope: str | None, metadata: dict[str, object]) -> EventReport:
         """Accept an event and match it; returns when every wait that was registered before it was considered."""
         self._refuse_stopped()
-        text, metadata_text = encode(payload, of=f"the payload of event '{key}'"), encode(metadata, of="the metadata")
+        text, metadata_text = (
+            encode_given(payload, of=f"the payload of event '{key}'"),
+            encode_given(metadata, of="the metadata"),
+        )
         event_id, at = new_id(), self.clock.now()
         await self.writer.submit(
             lambda connection: waits.accept(

@@ -21,12 +21,14 @@ from durable_nb.engine.loop import MOVES, Moves
 from durable_nb.errors import DurableError, Evicted, ExecutionTimeoutError, NonDeterminismError
 from durable_nb.log import checkpoints, runs, waits
 from durable_nb.log.records import Ask, Claim, Completion, Failure, NewWait, Outcome, Recorded
+from durable_nb.tasks.options import format_duration
 
 if TYPE_CHECKING:
     import sqlite3
     from types import CodeType
 
     from durable_nb.engine.engine import Engine
+    from durable_nb.engine.timers import Alarm
     from durable_nb.tasks.task import Task
 
 LEAVE_SECONDS = 1.0
@@ -70,7 +72,7 @@ class Execution:
         self._rest_since: float | None = None
         self._worked = claim.worked
         self._busy_since: float | None = None
-        self._budget: asyncio.TimerHandle | None = None
+        self._budget: Alarm | None = None
         self._timed_out = False
         self._file = task.function.__code__.co_filename
 
@@ -101,12 +103,9 @@ class Execution:
 
     def _left(self) -> Left:
         if self._timed_out:
-            limit = self.task.options.execution_timeout
-            return Left(
-                error=ExecutionTimeoutError(
-                    f"Task '{self.task.name}' worked for longer than its execution_timeout of {limit:g} s."
-                )
-            )
+            limit = format_duration(self.task.options.execution_timeout or 0)
+            message = f"Task '{self.task.name}' worked for longer than its execution_timeout of {limit}."
+            return Left(error=ExecutionTimeoutError(message))
         if self._is_leaving or self._main is None or not self._main.done():
             return Left()
         error = asyncio.CancelledError("the task cancelled itself") if self._main.cancelled() else self._main.exception()
@@ -379,6 +378,8 @@ class Execution:
         waiter = getattr(task, "_fut_waiter", None)
         if isinstance(waiter, Pending) or waiter in self._moves.tasks or type(waiter).__name__ == "_GatheringFuture":
             return True
+        if any(_shields(waiter, inner) for inner in (*self._moves.tasks, *self._pending.values())):
+            return True
         innermost = _innermost_code(task)
         if innermost is None:
             return False
@@ -403,9 +404,7 @@ class Execution:
         if limit is None or self._busy_since is not None or self.cursor.is_replaying:
             return
         self._busy_since = self.engine.clock.now()
-        self._budget = asyncio.get_running_loop().call_later(
-            max(0.0, limit - self._worked), self._time_out, context=contextvars.Context()
-        )
+        self._budget = self.engine.timers.alarm(limit - self._worked, self._time_out)
 
     def _stop_clock(self) -> None:
         self._worked = self.worked
@@ -432,6 +431,13 @@ def _innermost_code(task: asyncio.Task[Any]) -> CodeType | None:
         code = getattr(awaitable, f"{kind}_code")
         awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
     return code
+
+
+def _shields(outer: object, inner: asyncio.Future[Any]) -> bool:
+    """Whether `outer` is the future that `asyncio.shield(inner)` gave: only the callback that it left on `inner` tells."""
+    callbacks = [callback for callback, _ in getattr(inner, "_callbacks", None) or ()]
+    cells = [cell for callback in callbacks if "shield" in callback.__qualname__ for cell in callback.__closure__ or ()]
+    return any(cell.cell_contents is outer for cell in cells)
 
 
 def _comes_from(error: BaseException, cause: BaseException) -> bool:

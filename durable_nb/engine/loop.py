@@ -13,12 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import sys
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import Any, TypeVarTuple, cast
+
+from durable_nb.errors import DeclarationError
 
 Args = TypeVarTuple("Args")
 
+logger = logging.getLogger(__name__)
 MOVES: contextvars.ContextVar[Moves | None] = contextvars.ContextVar("durable_nb_moves", default=None)
 
 if sys.platform == "win32":
@@ -57,6 +62,11 @@ class Moves:
             self._scheduled.discard(handle)
             try:
                 callback(*args)
+            except (
+                SystemExit,
+                KeyboardInterrupt,
+            ):  # raised by a task: asyncio has kept it as the task's outcome, and the loop lives on
+                logger.debug("A task raised SystemExit or KeyboardInterrupt.", exc_info=True)
             finally:
                 if not self.any:
                     self._at_rest()
@@ -89,9 +99,24 @@ class EngineLoop(BaseLoop):
 
 
 def _make_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
-    task = asyncio.Task(coro, loop=loop, **options)
     context = options.get("context")
     moves = MOVES.get() if context is None else context.get(MOVES)
+    if moves is not None:
+        _refuse_unordered(coro)
+    task = asyncio.Task(coro, loop=loop, **options)
     if moves is not None and not task.done():
         moves.add_task(task)
     return task
+
+
+def _refuse_unordered(coro: Coroutine[Any, Any, Any]) -> None:
+    """Refuse `asyncio.as_completed` over coroutines: it starts them in the order of a set, another one in each replay."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename == asyncio.tasks.__file__:
+        if frame.f_code.co_qualname.startswith(("as_completed", "_AsCompletedIterator")):
+            coro.close()
+            raise DeclarationError(
+                "asyncio.as_completed starts coroutines in no fixed order, so a replay could not follow: "
+                "start them first, as in as_completed([asyncio.create_task(work) for work in …])."
+            )
+        frame = frame.f_back

@@ -13,7 +13,7 @@ from durable_nb.engine.cel import compile_filter
 from durable_nb.errors import ExpressionError, ExpressionEvaluationError
 from durable_nb.log import waits
 from durable_nb.log.records import AcceptedEvent, Completion, EventReport
-from durable_nb.tasks.payload import decode
+from durable_nb.tasks.payload import decode, misfit
 
 if TYPE_CHECKING:
     import sqlite3
@@ -65,7 +65,7 @@ class Matcher:
     async def _judge(
         self, batch: list[waits.Candidate], event: AcceptedEvent, payload: object, metadata: dict[str, object]
     ) -> tuple[list[waits.Place], list[FilterError]]:
-        if not any(candidate.expression for candidate in batch):
+        if not any(candidate.is_filtered for candidate in batch):
             return [candidate.place for candidate in batch], []
         return await asyncio.wrap_future(self._engine.threads.submit(lambda: judge(batch, event, payload, metadata)))
 
@@ -94,7 +94,11 @@ def judge(
         try:
             condition = compile_filter(candidate.expression or "")
             if condition.matches(input=payload, additional_metadata=metadata, event_key=event.key, scope=event.scope):
-                matched.append(candidate.place)
+                reason = misfit(payload, candidate.schema) if candidate.schema else None
+                if reason is None:
+                    matched.append(candidate.place)
+                else:
+                    errors.append((candidate.place, f"The payload does not fit the awaited type: {reason}"))
         except (ExpressionError, ExpressionEvaluationError) as error:
             errors.append((candidate.place, str(error)))
     return matched, errors

@@ -17,7 +17,7 @@ from durable_nb.errors import DurableError, RunCancelledError
 from durable_nb.log import waits
 from durable_nb.log.ids import new_id
 from durable_nb.log.records import EventReport, Outcome
-from durable_nb.tasks.payload import decode, encode
+from durable_nb.tasks.payload import decode, encode, encode_given
 from durable_nb.tasks.refs import RunRef
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ async def push(engine: Engine, key: str, payload: object, *, scope: str | None, 
     if not isinstance(current, Execution):
         return await engine.push(key, payload, scope=scope, metadata=metadata)
     text, metadata_text, event_id = (
-        encode(payload, of=f"the payload of event '{key}'"),
-        encode(metadata, of="the metadata"),
+        encode_given(payload, of=f"the payload of event '{key}'"),
+        encode_given(metadata, of="the metadata"),
         new_id(),
     )
 
@@ -102,4 +102,4 @@ async def _slot_lent(engine: Engine, current: RegularRun | None) -> AsyncIterato
     try:
         yield
     finally:
-        engine.dispatcher.take_back(current.task.lane)
+        await engine.dispatcher.take_back(current.task.lane)

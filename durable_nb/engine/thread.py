@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from durable_nb.engine.execution import family
 from durable_nb.engine.loop import EngineLoop
 from durable_nb.errors import EngineStoppedError, Evicted, SyncCallError
 
@@ -20,13 +22,16 @@ class EngineThread:
     def __init__(self) -> None:
         self.loop = EngineLoop()
         self.loop.set_exception_handler(_report)
+        self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="durable_nb engine", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._is_stopping:
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):  # a task's `sys.exit()` ends that task, not the engine
+                    self.loop.run_forever()
         finally:
             self.loop.close()
 
@@ -79,6 +84,7 @@ class EngineThread:
 
     def stop(self) -> None:
         """End the loop and the thread."""
+        self._is_stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         if not self.is_here:
             self._thread.join()
@@ -86,5 +92,6 @@ class EngineThread:
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Report as asyncio does, but for evictions that nobody waited to see."""
-    if not isinstance(context.get("exception"), Evicted):
+    error = context.get("exception")
+    if error is None or not any(isinstance(item, Evicted) for item in family(error)):
         loop.default_exception_handler(context)

@@ -22,7 +22,7 @@ class Threads:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any], contextvars.Context]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any], contextvars.Context] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
@@ -34,14 +34,22 @@ class Threads:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
         return future
 
+    def close(self) -> None:
+        """Let every thread end when its work does."""
+        self._queue.put(None)
+
     def _run(self) -> None:
         while True:
-            future, work, context = self._queue.get()
+            item = self._queue.get()
+            if item is None:
+                self._queue.put(None)  # for the next thread
+                return
+            future, work, context = item
             try:
                 result = context.run(work)
             except BaseException as error:
                 future.set_exception(error)
             else:
                 future.set_result(result)
-            del future, work, context
+            del item, future, work, context  # an idle thread keeps nothing alive
             self._idle.release()

@@ -7,6 +7,8 @@ clock.
 from __future__ import annotations
 
 import asyncio
+import heapq
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from durable_nb.log import waits
@@ -18,11 +20,27 @@ RECHECK_SECONDS = 1.0
 BATCH = 500
 
 
+class Alarm:
+    """A callback that is due at a time of the engine's clock."""
+
+    def __init__(self, due_at: float, ring: Callable[[], object]) -> None:
+        self.due_at = due_at
+        self.ring: Callable[[], object] | None = ring
+
+    def __lt__(self, other: Alarm) -> bool:
+        return self.due_at < other.due_at
+
+    def cancel(self) -> None:
+        """Never ring."""
+        self.ring = None
+
+
 class Timers:
-    """Fires sleeps and wakes the dispatcher for runs whose backoff is over. Lives on the engine's loop."""
+    """Fires sleeps, wakes the dispatcher for runs whose backoff is over, rings alarms. Lives on the engine's loop."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._alarms: list[Alarm] = []
         self._wake = asyncio.Event()
         self._next: float | None = None
 
@@ -35,18 +53,35 @@ class Timers:
         """Look again: the clock was moved, or another process wrote."""
         self._wake.set()
 
+    def alarm(self, seconds: float, ring: Callable[[], object]) -> Alarm:
+        """Have `ring` called after so many seconds of the engine's clock, in memory only: the time-out of an attempt."""
+        alarm = Alarm(self._engine.clock.now() + seconds, ring)
+        heapq.heappush(self._alarms, alarm)
+        self.consider(alarm.due_at)
+        return alarm
+
     async def work(self) -> None:
         """Fire for ever."""
         engine = self._engine
         while True:
             self._wake.clear()
             now = engine.clock.now()
-            self._next = await engine.reader.run(lambda connection, now=now: waits.next_due(connection, at=now))  # type: ignore[misc]
+            in_log = await engine.reader.run(lambda connection, now=now: waits.next_due(connection, at=now))  # type: ignore[misc]
+            self._ring()
+            due = [at for at in (in_log, self._alarms[0].due_at if self._alarms else None) if at is not None]
+            self._next = min(due, default=None)
             now = engine.clock.now()
-            if self._next is not None and self._next <= now:
+            if in_log is not None and in_log <= now:
                 await self._fire(now)
             elif not self._wake.is_set():
-                await self._pause(RECHECK_SECONDS if self._next is None else min(RECHECK_SECONDS, self._next - now))
+                await self._pause(RECHECK_SECONDS if self._next is None else max(0.0, min(RECHECK_SECONDS, self._next - now)))
+
+    def _ring(self) -> None:
+        """Ring what is due; forget what was cancelled."""
+        while self._alarms and (self._alarms[0].ring is None or self._alarms[0].due_at <= self._engine.clock.now()):
+            ring = heapq.heappop(self._alarms).ring
+            if ring is not None:
+                ring()
 
     async def _fire(self, now: float) -> None:
         engine = self._engine

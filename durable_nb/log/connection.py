@@ -1,7 +1,8 @@
 """Opening the log, and the one adapter to aiosqlite.
 
 Invariants: a file that is not a log of ours, or is newer than this code, is refused before anything is written to it; a log is
-created wholly, in one transaction, or not at all.
+created wholly, in one transaction, or not at all; an existing file is opened by SQLite only, since closing any other descriptor
+of it would drop the locks that this process holds on it (POSIX), and another process could then reset the WAL under us.
 
 aiosqlite gives each connection a thread and runs callables on it one after another. `Connection.run` hands it a whole
 transaction as *one* callable, since a hop between threads costs more than most statements; that entry is private in
@@ -30,7 +31,6 @@ Durability = Literal["full", "relaxed"]
 
 APPLICATION_ID = 0x64_6E_62_31  # "dnb1"
 BUSY_SECONDS = 30.0
-SQLITE_HEADER = b"SQLite format 3\x00"
 
 
 class Connection:
@@ -103,12 +103,6 @@ def _create_file(path: Path) -> bool:
     except FileExistsError:
         if path.is_dir():
             raise NotALogError(f"{path} is a folder: name a file for the log.") from None
-        with path.open("rb") as file:
-            header = file.read(len(SQLITE_HEADER))
-        if header and header != SQLITE_HEADER:
-            raise NotALogError(
-                f"{path} is not an SQLite file, so it is no log: name another path; nothing was changed."
-            ) from None
         if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
             raise _unwritable(path) from None
         return False

@@ -5,8 +5,29 @@ from __future__ import annotations
 import json
 import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from durable_nb.errors import TaskRunError
+
+ENGINE_FOLDER = str(Path(__file__).parent.parent / "engine")
+
+
+def format_trace(error: BaseException) -> str:
+    """Give a traceback as text: the frames of user code only, without carets under them.
+
+    Carets would have Python parse each line, and before 3.12 two threads that parse at once can raise SystemError in one another.
+    """
+    top = traceback.TracebackException.from_exception(error)
+    todo: list[traceback.TracebackException | None] = [top]
+    while todo:
+        part = todo.pop()
+        if part is not None:
+            frames = [frame for frame in part.stack if not frame.filename.startswith(ENGINE_FOLDER)]
+            for frame in frames:
+                frame.colno = frame.end_colno = None
+            part.stack = traceback.StackSummary.from_list(frames)
+            todo += [part.__cause__, part.__context__, *(part.exceptions or ())]
+    return "".join(top.format())
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +44,7 @@ class Failure:
         """Take down an exception; one that came from another run keeps its own account."""
         if isinstance(error, TaskRunError):
             return cls(error.exc_type, error.exc, error.trace, error.task_run_external_id or run_id)
-        return cls(type(error).__name__, str(error), "".join(traceback.format_exception(error)), run_id)
+        return cls(type(error).__name__, str(error), format_trace(error), run_id)
 
     @classmethod
     def from_json(cls, text: str) -> Failure:
@@ -171,6 +192,7 @@ class NewWait:
     key: str | None = None
     scope: str | None = None
     expression: str | None = None
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

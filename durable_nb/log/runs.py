@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from durable_nb.errors import StaleEpochError, UnknownRunError
+from durable_nb.errors import DeclarationError, StaleEpochError, UnknownRunError
 from durable_nb.log.checkpoints import complete_waiting_on
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import ENDED, Claim, Completion, Failure, NewRun, Outcome
@@ -60,7 +60,9 @@ def create_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker
         Its number, and whether it is new: a `key` that is in the log already gives the run that has it.
     """
     if run.key is not None:
-        row = connection.execute("SELECT number FROM run WHERE key = ?", (run.key,)).fetchone()
+        row = connection.execute("SELECT number, task FROM run WHERE key = ?", (run.key,)).fetchone()
+        if row and row[1] != run.task:
+            raise DeclarationError(f"The key '{run.key}' names a run of task '{row[1]}' in this log: take another key.")
         if row:
             return row[0], False
     claimed = worker is not None
@@ -231,8 +233,16 @@ def unpark(connection: sqlite3.Connection, number: int, *, at: float) -> bool:
     return bool(done.rowcount)
 
 
-def release_all(connection: sqlite3.Connection, worker: str, *, reason: str, at: float) -> int:
-    """Make every run of a worker ready for whoever serves it, and forget the worker; give their number."""
+def release_all(
+    connection: sqlite3.Connection, worker: str, *, reason: str, at: float, worked: Mapping[int, float] | None = None
+) -> int:
+    """Make every run of a worker ready for whoever serves it, and forget the worker; give their number.
+
+    Args:
+        worked: seconds that the attempts of some runs have worked so far.
+    """
+    for number, seconds in (worked or {}).items():
+        connection.execute("UPDATE run SET worked = ? WHERE number = ? AND owner = ?", (seconds, number, worker))
     rows = connection.execute(RELEASE_ALL, (at, worker)).fetchall()
     for (number,) in rows:
         journal(connection, number, at, "released", {"worker": worker, "reason": reason})
@@ -256,22 +266,24 @@ def add_line(connection: sqlite3.Connection, number: int, text: str, *, at: floa
     connection.execute("INSERT INTO line (run, at, text) VALUES (?, ?, ?)", (number, at, text))
 
 
-def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, at: float, gap: float) -> list[tuple[int, int, str]]:
+def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, since: float, at: float) -> list[tuple[int, int, str]]:
     """Count queueing time for tasks with a schedule time-out; give (number, epoch, task) of the runs whose time is over.
 
-    Only time in which an able engine looked is counted: from one look to the next, unless they are more than `gap` seconds
-    apart.
+    Args:
+        limits: seconds by task.
+        since: when this engine looked before; what lies earlier was counted by others, or no able engine lived.
     """
     over = []
     for task, limit in limits.items():
         rows = connection.execute(
-            "SELECT number, epoch, queued, queue_seen_at FROM run WHERE status = 'QUEUED' AND ready_at <= ? AND task = ?",
+            "SELECT number, epoch, queued, max(ready_at, coalesce(queue_seen_at, 0)) FROM run "
+            "WHERE status = 'QUEUED' AND ready_at <= ? AND task = ?",
             (at, task),
         ).fetchall()
         for number, epoch, queued, seen_at in rows:
-            elapsed = at - seen_at if seen_at is not None and 0 <= at - seen_at <= gap else 0.0
-            connection.execute("UPDATE run SET queued = ?, queue_seen_at = ? WHERE number = ?", (queued + elapsed, at, number))
-            if queued + elapsed >= limit:
+            total = queued + max(0.0, at - max(since, seen_at))
+            connection.execute("UPDATE run SET queued = ?, queue_seen_at = ? WHERE number = ?", (total, at, number))
+            if total >= limit:
                 over.append((number, epoch, task))
     return over
 

@@ -17,11 +17,11 @@ from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import AcceptedEvent, Completion, NewWait, Outcome
 
 INSERT_WAIT = """
-INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, floor)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM event))"""
+INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM event))"""
 
 CANDIDATES = """
-SELECT run, branch, node, item, expression FROM wait
+SELECT run, branch, node, item, expression, schema FROM wait
 WHERE key = :key AND matched_at IS NULL AND floor < :seq AND (scope IS NULL OR scope = :scope)
   AND (run, branch, node, item) > (:run, :branch, :node, :item)
 ORDER BY run, branch, node, item LIMIT :limit"""
@@ -38,6 +38,12 @@ class Candidate:
 
     place: Place
     expression: str | None
+    schema: str | None
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether an event of its key and scope may still not match."""
+        return self.expression is not None or self.schema is not None
 
 
 def register(
@@ -45,10 +51,8 @@ def register(
 ) -> Completion | None:
     """Open the conditions of a checkpoint; those that are due already are satisfied at once."""
     for wait in waits:
-        connection.execute(
-            INSERT_WAIT,
-            (run, branch, node, wait.item, wait.group, wait.kind, wait.name, wait.due_at, wait.key, wait.scope, wait.expression),
-        )
+        values = (wait.item, wait.group, wait.kind, wait.name, wait.due_at, wait.key, wait.scope, wait.expression, wait.schema)
+        connection.execute(INSERT_WAIT, (run, branch, node, *values))
     completion = None
     for wait in waits:
         if wait.due_at is not None and wait.due_at <= at:
@@ -142,7 +146,7 @@ def candidates(connection: sqlite3.Connection, event: AcceptedEvent, after: Plac
     """Give the next open conditions of an event's key and scope that were registered before it."""
     values = dict(zip(("run", "branch", "node", "item"), after, strict=True))
     rows = connection.execute(CANDIDATES, {"key": event.key, "seq": event.seq, "scope": event.scope, "limit": limit, **values})
-    return [Candidate((row[0], row[1], row[2], row[3]), row[4]) for row in rows]
+    return [Candidate((row[0], row[1], row[2], row[3]), row[4], row[5]) for row in rows]
 
 
 def match(

@@ -99,12 +99,16 @@ class TaskOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.retries < 0:
-            raise DeclarationError(f"retries={self.retries} is negative: give 0 or more.")
+        if type(self.retries) is not int or self.retries < 0:
+            raise DeclarationError(f"retries={self.retries!r}: give a whole number, 0 or more.")
         if self.default_priority not in (1, 2, 3):
-            raise DeclarationError(f"default_priority={self.default_priority} is unknown: give 1 (low), 2 or 3 (high).")
-        if self.backoff_factor is not None and self.backoff_factor <= 0:
-            raise DeclarationError(f"backoff_factor={self.backoff_factor} must be above 0.")
+            raise DeclarationError(f"default_priority={self.default_priority!r} is unknown: give 1 (low), 2 or 3 (high).")
+        for name in ("backoff_factor", "backoff_max_seconds"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | float) or not value > 0):
+                raise DeclarationError(f"{name}={value!r}: give a number above 0.")
+        if self.eviction_policy is not None and not isinstance(self.eviction_policy, EvictionPolicy):
+            raise DeclarationError(f"eviction_policy={self.eviction_policy!r}: give an EvictionPolicy, or None.")
 
     def backoff(self, retry_count: int) -> float:
         """Seconds to wait before retry number `retry_count` (from 1)."""

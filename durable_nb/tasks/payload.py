@@ -7,11 +7,12 @@ form for them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from durable_nb.errors import DeclarationError, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError
@@ -83,24 +84,45 @@ def explain(error: ValidationError) -> str:
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "") + "."
 
 
+def encode_given(value: object, *, of: str) -> str:
+    """Give as JSON text what a caller passes in: metadata, an event's payload.
+
+    Raises:
+        InputValidationError: JSON cannot hold it; nothing was written.
+    """
+    try:
+        return encode(value, of=of)
+    except IllegalTaskOutputError as error:
+        raise InputValidationError(str(error)) from None
+
+
 def encode_input(value: object, adapter: TypeAdapter[Any], *, of: str) -> tuple[str, str]:
     """Validate an input; give it as JSON whole, and as it was passed, without model defaults (for the fingerprint).
+
+    No input is the empty one, ``{}``, where the type does not take None.
 
     Raises:
         InputValidationError: it does not fit; nothing was written.
     """
     passed = value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
     if adapter is not ANY:
+        if value is None and not _takes_none(adapter):
+            value = passed = {}
         try:
             value = adapter.validate_python(value.model_dump() if isinstance(value, BaseModel) else to_jsonable_python(value))
         except ValidationError as error:
             raise InputValidationError(f"{of} does not fit: {explain(error)}") from None
         except PydanticSerializationError as error:
             raise InputValidationError(f"{of} cannot be written as JSON: {error}.") from None
+    return encode_given(value, of=of), encode_given(passed, of=of)
+
+
+def _takes_none(adapter: TypeAdapter[Any]) -> bool:
     try:
-        return encode(value, of=of), encode(passed, of=of)
-    except IllegalTaskOutputError as error:
-        raise InputValidationError(str(error)) from None
+        adapter.validate_python(None)
+    except ValidationError:
+        return False
+    return True
 
 
 def adapter_for(annotation: object, *, of: str) -> TypeAdapter[Any]:
@@ -115,7 +137,7 @@ def adapter_for(annotation: object, *, of: str) -> TypeAdapter[Any]:
         return _adapter(annotation)
     except TypeError:  # an unhashable annotation
         return TypeAdapter(cast("Any", annotation))
-    except PydanticSchemaGenerationError as error:
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise DeclarationError(
             f"{of} is {annotation!r}, which pydantic cannot read from JSON: {str(error).splitlines()[0]}. Use a pydantic model."
         ) from None
@@ -126,9 +148,35 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
-def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Give the annotations of a function, evaluated; {} where a name in them is not defined (yet)."""
+def schema_of(adapter: TypeAdapter[Any]) -> str | None:
+    """Give the JSON Schema of a type as JSON text, by which any process can judge a payload; None for `Any`."""
+    return None if adapter is ANY else json.dumps(adapter.json_schema(), sort_keys=True)
+
+
+def misfit(value: object, schema: str) -> str | None:
+    """Give why a JSON value does not fit a JSON Schema, or None."""
+    import jsonschema
+
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(json.loads(schema)).iter_errors(value))
+    return None if error is None else f"{'.'.join(map(str, error.absolute_path)) or 'value'}: {error.message}"
+
+
+def hint_of(function: Callable[..., Any], name: str) -> Any:
+    """Give the annotation of a parameter (or ``"return"``) of a function, evaluated; `Any` where there is none.
+
+    Raises:
+        DeclarationError: it names something that is not defined where the function is.
+    """
+    hint = function.__annotations__.get(name, Any)
+    if not isinstance(hint, str):
+        return hint
+    free = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    names = {name: cell.cell_contents for name, cell in free}
+    holder = type("holder", (), {"__annotations__": {name: hint}, "__module__": function.__module__})
     try:
-        return get_type_hints(function, include_extras=True)
-    except (NameError, AttributeError):
-        return {name: hint for name, hint in function.__annotations__.items() if not isinstance(hint, str)}
+        return get_type_hints(holder, globalns=function.__globals__, localns=names, include_extras=True)[name]
+    except (NameError, AttributeError, SyntaxError) as error:
+        raise DeclarationError(
+            f"The annotation {hint!r} of {function.__name__} cannot be read ({error}): define it at the top level, "
+            "before the task."
+        ) from None

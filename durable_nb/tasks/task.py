@@ -11,11 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
-from pydantic import TypeAdapter
-
 from durable_nb.errors import DeclarationError
 from durable_nb.tasks.options import TaskOptions
-from durable_nb.tasks.payload import ANY, adapter_for, hints_of
+from durable_nb.tasks.payload import ANY, adapter_for, hint_of
 from durable_nb.tasks.refs import RunRef
 
 Output = TypeVar("Output")
@@ -63,7 +61,10 @@ class Task(Generic[Output]):
         name: str | None,
         options: TaskOptions,
         version: str | None = None,
+        input_validator: Any = None,
+        description: str | None = None,
     ) -> None:
+        check_signature(function, kind)
         self.function = function
         self.host = host
         self.kind: Kind = kind
@@ -71,11 +72,11 @@ class Task(Generic[Output]):
         self.options = options
         self.version = version
         self.is_restored = False
-        check_signature(function, kind)
-        hints = hints_of(function)
+        self.description = description or function.__doc__
         first = next(iter(inspect.signature(function).parameters))
-        self.input_adapter = adapter_for(hints.get(first, Any), of=f"the input of task '{self.name}'")
-        self.output_adapter: TypeAdapter[Any] = adapter_for(hints.get("return", Any), of=f"the output of task '{self.name}'")
+        input_type = input_validator if input_validator is not None else hint_of(function, first)
+        self.input_adapter = adapter_for(input_type, of=f"the input of task '{self.name}'")
+        self.output_adapter = adapter_for(hint_of(function, "return"), of=f"the output of task '{self.name}'")
         self.__name__ = self.name
         self.__doc__ = function.__doc__
 
@@ -208,7 +209,7 @@ def check_signature(function: Callable[..., Any], kind: Kind) -> None:
     Raises:
         DeclarationError: with the form that it should have.
     """
-    name = getattr(function, "__name__", repr(function))
+    name = getattr(function, "__name__", type(function).__name__)
     form = f"async def {name}(input, ctx)" if kind == "durable_task" else f"def {name}(input, ctx)"
     if not inspect.isfunction(function):
         raise DeclarationError(f"{name} is a {type(function).__name__}, not a function: a task is written as `{form}`.")

@@ -123,6 +123,7 @@ CREATE TABLE wait (
     key          TEXT,
     scope        TEXT,
     expression   TEXT,
+    schema       TEXT,                    -- JSON Schema of the payloads that match
     floor        INTEGER,                 -- events up to this one were accepted before it was registered
     matched_at   REAL,
     data         ANY,
