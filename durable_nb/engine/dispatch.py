@@ -360,9 +360,8 @@ class Dispatcher:
         for number, epoch, task in await engine.writer.submit(
             lambda connection: runs.age_queue(connection, limits, since=since, at=at)
         ):
-            error = ScheduleTimeoutError(
-                f"The run stood in the queue for longer than task '{task}' allows (schedule_timeout {format_duration(limits[task])})."
-            )
+            limit = format_duration(limits[task])
+            error = ScheduleTimeoutError(f"The run stood in the queue for longer than {limit}, the schedule_timeout of '{task}'.")
             outcome = Outcome(failure=Failure("ScheduleTimeoutError", str(error)))
             await engine.end_unowned(number, epoch, "FAILED", outcome)
 

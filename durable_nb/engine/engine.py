@@ -31,7 +31,7 @@ from durable_nb.errors import EngineStoppedError, IllegalTaskOutputError, InputV
 from durable_nb.log import runs, waits
 from durable_nb.log.connection import Durability, connect
 from durable_nb.log.ids import new_id
-from durable_nb.log.records import ENDED, Claim, Completion, EventReport, NewRun, Outcome
+from durable_nb.log.records import ENDED, Claim, Completion, EventReport, NewRun, Outcome, format_trace
 from durable_nb.log.writer import Writer
 from durable_nb.tasks.payload import ANY, decode, encode, encode_given, encode_input
 
@@ -112,7 +112,7 @@ class Engine:
         if task.cancelled() or self.failure:
             return
         if (error := task.exception()) is not None:
-            logger.error("A part of the engine failed, so it stops.", exc_info=error)
+            logger.error("A part of the engine failed, so it stops.\n%s", format_trace(error))
             self._fail(
                 LogFailedError(
                     f"The engine stopped: {type(error).__name__}: {error}. "

@@ -112,7 +112,7 @@ def _make_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], 
 def _refuse_unordered(coro: Coroutine[Any, Any, Any]) -> None:
     """Refuse `asyncio.as_completed` over coroutines: it starts them in the order of a set, another one in each replay."""
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename == asyncio.tasks.__file__:
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("asyncio."):
         if frame.f_code.co_qualname.startswith(("as_completed", "_AsCompletedIterator")):
             coro.close()
             raise DeclarationError(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from durable_nb.engine.execution import family
 from durable_nb.engine.loop import EngineLoop
-from durable_nb.errors import EngineStoppedError, Evicted, SyncCallError
+from durable_nb.errors import EngineStoppedError, Evicted, NonDeterminismError, SyncCallError
+from durable_nb.log.records import format_trace
 
+logger = logging.getLogger("durable_nb")
 WAIT_SECONDS = 0.1  # how often a waiting caller looks up, so that an interrupt is noticed on every platform
 
 
@@ -91,7 +94,9 @@ class EngineThread:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report as asyncio does, but for evictions that nobody waited to see."""
+    """Log what asyncio would, but for evictions and divergences, which are told where they belong."""
     error = context.get("exception")
-    if error is None or not any(isinstance(item, Evicted) for item in family(error)):
-        loop.default_exception_handler(context)
+    if error is None:
+        logger.error("%s", context.get("message"))
+    elif not any(isinstance(item, Evicted | NonDeterminismError) for item in family(error)):
+        logger.error("%s\n%s", context.get("message"), format_trace(error))

@@ -31,6 +31,7 @@ Durability = Literal["full", "relaxed"]
 
 APPLICATION_ID = 0x64_6E_62_31  # "dnb1"
 BUSY_SECONDS = 30.0
+SQLITE_HEADER_BYTES = 100
 
 
 class Connection:
@@ -103,12 +104,18 @@ def _create_file(path: Path) -> bool:
     except FileExistsError:
         if path.is_dir():
             raise NotALogError(f"{path} is a folder: name a file for the log.") from None
+        if 0 < path.stat().st_size < SQLITE_HEADER_BYTES:  # SQLite would take a file of one byte for an empty one
+            raise _not_sqlite(path) from None
         if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
             raise _unwritable(path) from None
         return False
     except OSError as error:
         raise _unwritable(path, error.strerror or "") from None
     return True
+
+
+def _not_sqlite(path: Path) -> NotALogError:
+    return NotALogError(f"{path} is not an SQLite file, so it is no log: name another path; nothing was changed.")
 
 
 def _unwritable(path: Path, why: str = "read-only") -> LogUnwritableError:
@@ -119,8 +126,8 @@ def _unwritable(path: Path, why: str = "read-only") -> LogUnwritableError:
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]  # second: another may be creating it
     if application != APPLICATION_ID and (application or tables):
         raise NotALogError(f"{path} is an SQLite file of another program: name another path; nothing was changed.")
     _refuse_newer(connection, path)
@@ -182,8 +189,10 @@ def explain(error: sqlite3.Error, path: Path) -> LogError:
             return LogBusyError(
                 f"Another program held the log {path} for {BUSY_SECONDS:.0f} s: close what has it open, then try again."
             )
-        case name if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            return NotALogError(f"{path} is damaged or no SQLite file ({error}): restore a copy, or name another path.")
+        case "SQLITE_NOTADB":
+            return _not_sqlite(path)
+        case name if name.startswith("SQLITE_CORRUPT"):
+            return NotALogError(f"The log {path} is damaged ({error}): restore a copy, or name another path.")
         case name if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             return _unwritable(path, str(error))
         case name:

@@ -142,7 +142,7 @@ class DurableMagics(Magics):
         __tracebackhide__ = True
         given = vars(task_parser(kind).parse(line))
         wanted = given.pop("function")
-        options = make_options(**given)
+        options = make_options(kind, given)
         cell = Cell(self._shell, body)
         name = cell.function_name(kind, wanted)
         session = self._extension.ready()
