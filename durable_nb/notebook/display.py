@@ -28,7 +28,9 @@ COLOURS = [
     (140, 149, 159),
 ]
 THEME = TerminalTheme((255, 255, 255), (36, 41, 47), COLOURS, COLOURS)
-PAGE = '<pre style="white-space:pre-wrap;line-height:1.4;font-family:var(--jp-code-font-family,monospace)">{code}</pre>'
+PAGE = (  # it scrolls rather than wraps, so that the branches of a tree stay whole
+    '<pre style="white-space:pre;overflow-x:auto;font:12px/1.4 var(--jp-code-font-family,monospace)">{code}</pre>'
+)
 
 
 def show(shell: InteractiveShell, renderable: RenderableType) -> None:

@@ -212,9 +212,10 @@ class DurableMagics(Magics):
         if matched:
             print(f"{brief(given.key)} reached {counted(len(matched), 'run')}: {', '.join(matched)}.")
         else:
-            print(f"{brief(given.key)} reached no run: none waits for it now. It is in the log.")
+            why = "it does not match" if report.near_misses else "none waits for it now"
+            print(f"{brief(given.key)} reached no run: {why}. It is in the log.")
         for near_miss in report.near_misses:
-            print(f"Near miss, its filter failed on this event: {visible(near_miss)}")
+            print(f"Near miss: {visible(near_miss)}")
         return Pushed(event_id=report.event_id, key=report.key, matched_runs=report.matched_runs, near_misses=report.near_misses)
 
     def _runs(self, given: Namespace) -> None:
