@@ -148,7 +148,7 @@ def play(folder: Path, screen: Screen, observer: Observer) -> tuple[set[str], Co
     screen.say(f"kill -9 {kernel.pid}, with {len(finished)} children finished", "bold red", kernel="1 [red]✗ killed[/]")
     with closing(Kernel(folder)) as kernel:
         screen.say(f"kernel 2 has started, and is told {LOAD}, no more", kernel="2 [green]● alive[/]")
-        screen.say(kernel.execute(LOAD).rpartition(": ")[2], "dim")
+        screen.say(kernel.execute(LOAD).splitlines()[0].rpartition(": ")[2], "dim")
         screen.until(lambda: "airports:decision" in observer.waits(), "waiting for a decision")
         answer(screen, observer)
         screen.until(lambda: observer.run()[0] == "COMPLETED", "completed")
