@@ -172,3 +172,18 @@ class StaleEpochError(DurableError):
 
 class EngineStoppedError(DurableError):
     """The engine was stopped while the call waited. The run itself is safe in the log."""
+
+
+def family(error: BaseException) -> list[BaseException]:
+    """Give an exception with its causes, contexts and members."""
+    found: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        item = todo.pop()
+        if item is None or any(item is other for other in found):
+            continue
+        found.append(item)
+        todo += [item.__cause__, item.__context__]
+        if isinstance(item, BaseExceptionGroup):
+            todo += item.exceptions
+    return found

@@ -23,7 +23,8 @@ from durable_nb.tasks.payload import ANY, adapter_for, decode, encode, schema_of
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
-    from durable_nb.engine.execution import Execution, Pending
+    from durable_nb.engine.execution import Execution
+    from durable_nb.engine.waiting import Pending
     from durable_nb.tasks.task import Task
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.context import Context, DurableContext
-from durable_nb.engine.execution import Execution, Left, family
+from durable_nb.engine.execution import Execution, Left
 from durable_nb.engine.regular import RegularRun
 from durable_nb.errors import (
     DurableError,
@@ -29,6 +29,7 @@ from durable_nb.errors import (
     ScheduleTimeoutError,
     StaleEpochError,
     TaskRunError,
+    family,
 )
 from durable_nb.log import checkpoints, runs
 from durable_nb.log.records import Claim, Failure, Outcome
@@ -306,7 +307,7 @@ class Dispatcher:
     async def _make_room(self, defined: Sequence[str], restored: Sequence[str]) -> None:
         """Evict waiting runs for those that are ready: lowest priority first, then the longest wait."""
         engine, now = self._engine, self._engine.clock.now()
-        ready = await engine.reader.run(lambda connection: _ready_count(connection, [*defined, *restored], now))
+        ready = await engine.reader.run(lambda connection: runs.count_ready(connection, [*defined, *restored], at=now))
         self._is_short = ready > 0
         waiting = [
             item
@@ -368,13 +369,3 @@ class Dispatcher:
 
 def _policy(execution: Execution) -> Any:
     return execution.task.options.eviction_policy
-
-
-def _ready_count(connection: sqlite3.Connection, tasks: Sequence[str], now: float) -> int:
-    import json
-
-    row = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM run WHERE ready_at <= ? AND task IN (SELECT value FROM json_each(?)) LIMIT 100)",
-        (now, json.dumps(tasks)),
-    ).fetchone()
-    return int(row[0])

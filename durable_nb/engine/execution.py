@@ -18,26 +18,20 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.engine.current import CURRENT, INLINE
 from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.loop import MOVES, Moves
-from durable_nb.errors import DurableError, Evicted, ExecutionTimeoutError, NonDeterminismError
+from durable_nb.engine.waiting import Pending, waits_durably
+from durable_nb.errors import DurableError, Evicted, ExecutionTimeoutError, NonDeterminismError, family
 from durable_nb.log import checkpoints, runs, waits
 from durable_nb.log.records import Ask, Claim, Completion, Failure, NewWait, Outcome, Recorded
 from durable_nb.tasks.options import format_duration
 
 if TYPE_CHECKING:
     import sqlite3
-    from types import CodeType
 
     from durable_nb.engine.engine import Engine
     from durable_nb.engine.timers import Alarm
     from durable_nb.tasks.task import Task
 
 LEAVE_SECONDS = 1.0
-COORDINATION = ("asyncio/tasks.py", "asyncio/taskgroups.py", "asyncio/locks.py", "asyncio/queues.py", "asyncio/staggered.py")
-UNMEASURED = ("sleep", "wait_for")  # these wait for asyncio's own timer
-
-
-class Pending(asyncio.Future[Outcome]):
-    """An ask whose outcome was not delivered yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +353,8 @@ class Execution:
             is_waiting = self.is_waiting()
             if is_waiting and (divergence := self.cursor.starve()):
                 for pending in self._pending.values():
-                    pending.set_exception(divergence)
+                    if not pending.done():
+                        pending.set_exception(divergence)
                 self._pending.clear()
                 return
             if is_waiting:
@@ -371,20 +366,8 @@ class Execution:
         """Whether the run is wholly in durable waits: no coroutine can move, no memo, step or foreign await is in flight."""
         if self._moves.any or self._inline or self._is_held or not self._pending:
             return False
-        return all(self._waits_here(task) for task in self._moves.tasks if not task.done())
-
-    def _waits_here(self, task: asyncio.Task[Any]) -> bool:
-        """Whether a task waits for an ask, for a task of its run, or in a primitive of asyncio that one of those will wake."""
-        waiter = getattr(task, "_fut_waiter", None)
-        if isinstance(waiter, Pending) or waiter in self._moves.tasks or type(waiter).__name__ == "_GatheringFuture":
-            return True
-        if any(_shields(waiter, inner) for inner in (*self._moves.tasks, *self._pending.values())):
-            return True
-        innermost = _innermost_code(task)
-        if innermost is None:
-            return False
-        path = innermost.co_filename.replace("\\", "/")
-        return path.endswith(COORDINATION) and innermost.co_name not in UNMEASURED
+        alive = [task for task in self._moves.tasks if not task.done()]
+        return all(waits_durably(task, self._moves.tasks, self._pending.values()) for task in alive)
 
     @property
     def rest_since(self) -> float:
@@ -420,41 +403,6 @@ class Execution:
             self._main.cancel()  # it works, so it stands at no ask of ours
 
 
-def _innermost_code(task: asyncio.Task[Any]) -> CodeType | None:
-    """Give the code of the coroutine in which a task is suspended."""
-    code: CodeType | None = None
-    awaitable: Any = task.get_coro()
-    while awaitable is not None:
-        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaitable, f"{kind}_code")), None)
-        if kind is None:
-            break
-        code = getattr(awaitable, f"{kind}_code")
-        awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-    return code
-
-
-def _shields(outer: object, inner: asyncio.Future[Any]) -> bool:
-    """Whether `outer` is the future that `asyncio.shield(inner)` gave: only the callback that it left on `inner` tells."""
-    callbacks = [callback for callback, _ in getattr(inner, "_callbacks", None) or ()]
-    cells = [cell for callback in callbacks if "shield" in callback.__qualname__ for cell in callback.__closure__ or ()]
-    return any(cell.cell_contents is outer for cell in cells)
-
-
 def _comes_from(error: BaseException, cause: BaseException) -> bool:
     """Whether an exception is another, or was raised from it, or groups it."""
     return cause in family(error)
-
-
-def family(error: BaseException) -> list[BaseException]:
-    """Give an exception with its causes, contexts and members."""
-    found: list[BaseException] = []
-    todo: list[BaseException | None] = [error]
-    while todo:
-        item = todo.pop()
-        if item is None or any(item is other for other in found):
-            continue
-        found.append(item)
-        todo += [item.__cause__, item.__context__]
-        if isinstance(item, BaseExceptionGroup):
-            todo += item.exceptions
-    return found

@@ -10,9 +10,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from durable_nb.engine.execution import family
 from durable_nb.engine.loop import EngineLoop
-from durable_nb.errors import EngineStoppedError, Evicted, NonDeterminismError, SyncCallError
+from durable_nb.errors import EngineStoppedError, Evicted, NonDeterminismError, SyncCallError, family
 from durable_nb.log.records import format_trace
 
 logger = logging.getLogger("durable_nb")

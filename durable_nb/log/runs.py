@@ -25,7 +25,7 @@ CLAIM_READY = """
 UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,
                started_at = coalesce(started_at, :now), invocation_count = invocation_count + 1
 WHERE number IN (
-    SELECT number FROM run
+    SELECT number FROM run INDEXED BY run_ready  -- else a task's whole past would be read
     WHERE ready_at <= :now
       AND (task IN (SELECT value FROM json_each(:defined))
            OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
@@ -33,6 +33,10 @@ WHERE number IN (
 RETURNING number, id, task, kind, version, input, metadata, epoch, branch, retry_count, invocation_count, worked, parent,
           (SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent),
           child_key, child_index, home, signature"""
+
+COUNT_READY = """
+SELECT count(*) FROM (
+    SELECT 1 FROM run INDEXED BY run_ready WHERE ready_at <= ? AND task IN (SELECT value FROM json_each(?)) LIMIT 100)"""
 
 FINISH = """
 UPDATE run SET status = ?, output = ?, error = ?, finished_at = ?, worked = ?,
@@ -119,6 +123,11 @@ def claim_ready(
     for claim in claims:
         journal(connection, claim.number, at, "entered", {"worker": worker})
     return claims
+
+
+def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: float) -> int:
+    """Give how many runs of these tasks are ready, up to 100."""
+    return int(connection.execute(COUNT_READY, (at, json.dumps(list(tasks)))).fetchone()[0])
 
 
 def claim_of(run: NewRun, number: int, *, parent_id: str | None) -> Claim:

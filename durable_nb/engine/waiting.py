@@ -1,0 +1,56 @@
+"""What an asyncio task waits for: an ask of ours, or something foreign (I/O, a timer, a thread) that only memory can wake.
+
+Only a run that is wholly in asks may be evicted, and only the time outside them counts as work. asyncio tells what a task waits
+for in no public way, so this module reads `Task._fut_waiter` and the innermost suspended frame, and errs towards "foreign": then
+a run keeps its slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from types import CodeType
+from typing import Any
+
+from durable_nb.log.records import Outcome
+
+COORDINATION = ("asyncio/tasks.py", "asyncio/taskgroups.py", "asyncio/locks.py", "asyncio/queues.py", "asyncio/staggered.py")
+TIMED = ("sleep", "wait_for")  # these wait for asyncio's own timer
+
+
+class Pending(asyncio.Future[Outcome]):
+    """An ask whose outcome was not delivered yet."""
+
+
+def waits_durably(task: asyncio.Task[Any], tasks: Collection[asyncio.Task[Any]], pendings: Collection[Pending]) -> bool:
+    """Whether a task waits for an ask, for a task of its run, or in a primitive of asyncio that one of those will wake."""
+    waiter = getattr(task, "_fut_waiter", None)
+    if isinstance(waiter, Pending) or waiter in tasks or type(waiter).__name__ == "_GatheringFuture":
+        return True
+    if any(_shields(waiter, inner) for inner in (*tasks, *pendings)):
+        return True
+    innermost = _innermost_code(task)
+    if innermost is None:
+        return False
+    path = innermost.co_filename.replace("\\", "/")
+    return path.endswith(COORDINATION) and innermost.co_name not in TIMED
+
+
+def _innermost_code(task: asyncio.Task[Any]) -> CodeType | None:
+    """Give the code of the coroutine in which a task is suspended."""
+    code: CodeType | None = None
+    awaitable: Any = task.get_coro()
+    while awaitable is not None:
+        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaitable, f"{kind}_code")), None)
+        if kind is None:
+            break
+        code = getattr(awaitable, f"{kind}_code")
+        awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+    return code
+
+
+def _shields(outer: object, inner: asyncio.Future[Any]) -> bool:
+    """Whether `outer` is the future that `asyncio.shield(inner)` gave: only the callback that it left on `inner` tells."""
+    callbacks = [callback for callback, _ in getattr(inner, "_callbacks", None) or ()]
+    cells = [cell for callback in callbacks if "shield" in callback.__qualname__ for cell in callback.__closure__ or ()]
+    return any(cell.cell_contents is outer for cell in cells)
