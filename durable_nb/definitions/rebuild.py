@@ -24,6 +24,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from durable_nb.definitions import origins, values
+from durable_nb.definitions.classes import Classes, class_key
 from durable_nb.definitions.names import globalise
 from durable_nb.definitions.records import Code, Constant, Definition, FromImport, Import, Reference
 from durable_nb.definitions.sources import closure_of
@@ -46,7 +47,12 @@ class Namespace(ModuleType):
 
 
 def rebuild(
-    definition: Definition, *, resolve: Callable[[str], object], filename: str, live: FunctionType | None = None
+    definition: Definition,
+    *,
+    resolve: Callable[[str], object],
+    filename: str,
+    live: FunctionType | None = None,
+    classes: Classes | None = None,
 ) -> FunctionType:
     """Execute a definition in a fresh namespace and return its function.
 
@@ -56,6 +62,7 @@ def rebuild(
         filename: the name under which tracebacks show the source, such as "<durable score>". Lines are those of the cell.
         live: the function in the notebook, from which names that could not be kept are taken as they are now. Without it,
             such a definition is refused.
+        classes: what earlier calls have rebuilt; a class that is the same in both definitions is then one object.
 
     Raises:
         DeclarationError: something was lost and there is no `live`, or the code fails: a module is missing, for example.
@@ -74,7 +81,7 @@ def rebuild(
             step = f"binding `{binding.name}`"
             match binding:
                 case Code():
-                    _run(binding, namespace, filename=_helper_filename(filename, binding.name))
+                    _run_shared(binding, definition, namespace, classes or Classes(), filename=filename)
                 case Reference():
                     _resolve(namespace, binding, resolve)
                 case _:
@@ -190,6 +197,16 @@ def _define(definition: Definition, namespace: Namespace, filename: str) -> Func
     if task is not None:
         vars(namespace)[definition.name] = task  # to its own code, the name means the task, not the bare function
     return function
+
+
+def _run_shared(code: Code, definition: Definition, namespace: Namespace, classes: Classes, *, filename: str) -> None:
+    key = class_key(code, definition)
+    found = classes.find(key)
+    if found is None:
+        _run(code, namespace, filename=_helper_filename(filename, code.name))
+        classes.keep(key, vars(namespace)[code.name])
+    else:
+        vars(namespace)[code.name] = found
 
 
 def _run(code: Code | Definition, namespace: Namespace, *, filename: str) -> None:

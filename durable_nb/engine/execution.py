@@ -242,7 +242,7 @@ class Execution:
         ]
 
     async def outcome(self, node: int, pending: Pending, ask: Ask) -> Outcome:
-        """Wait for the delivery of an ask; a failure is raised by whoever decodes the outcome (`value_of`)."""
+        """Wait for the delivery of an ask; a failure is raised by whoever decodes the outcome."""
         try:
             return await pending
         except asyncio.CancelledError:

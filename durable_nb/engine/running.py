@@ -16,8 +16,8 @@ from durable_nb.engine.regular import RegularRun
 from durable_nb.errors import DurableError, RunCancelledError
 from durable_nb.log import waits
 from durable_nb.log.ids import new_id
-from durable_nb.log.records import EventReport, Outcome
-from durable_nb.tasks.payload import decode, encode, encode_given
+from durable_nb.log.records import EventReport
+from durable_nb.tasks.payload import ANY, decode, encode, encode_given
 from durable_nb.tasks.refs import RunRef
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def start(engine: Engine, task: Task[Any], items: Sequence[BulkItem], *, w
     if not wait:
         return refs
     async with _slot_lent(engine, current):
-        return await asyncio.gather(*[_outcome(engine, ref, task) for ref in refs])
+        return await asyncio.gather(*[_outcome(engine, ref, task, current) for ref in refs])
 
 
 async def result(engine: Engine, ref: RunRef[Any]) -> Any:
@@ -47,7 +47,7 @@ async def result(engine: Engine, ref: RunRef[Any]) -> Any:
     if isinstance(current, Execution):
         return await result_in_task(current, ref, task)
     async with _slot_lent(engine, current):
-        value = await _outcome(engine, ref, task)
+        value = await _outcome(engine, ref, task, current)
     if isinstance(value, DurableError):
         raise value
     return value
@@ -78,18 +78,14 @@ async def push(engine: Engine, key: str, payload: object, *, scope: str | None, 
     return EventReport(event_id=decode(outcome.value or "null"), key=key)
 
 
-async def _outcome(engine: Engine, ref: RunRef[Any], task: Task[Any] | None) -> Any:
+async def _outcome(engine: Engine, ref: RunRef[Any], task: Task[Any] | None, current: RegularRun | None) -> Any:
     status, outcome = await engine.result(ref.number)
     if status == "CANCELLED":
         return RunCancelledError(f"Run {ref.workflow_run_id} of '{ref.task_name}' was cancelled.")
-    return value_of(outcome, task)
-
-
-def value_of(outcome: Outcome, task: Task[Any] | None) -> Any:
-    """Give an outcome as the value or the error that its waiter sees."""
     if outcome.failure is not None:
         return error_of(outcome.failure)
-    return decode(outcome.value or "null", *([task.output_adapter] if task else []))
+    adapter = ANY if task is None else (task.cell_adapter if current is None else None) or task.output_adapter
+    return decode(outcome.value or "null", adapter)
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,7 @@ from types import FunctionType
 from typing import Any
 
 from durable_nb.client import Durable
-from durable_nb.definitions import Definition, Lost, Reference, bind, capture, definition_parts, notes, rebuild, unbound
+from durable_nb.definitions import Classes, Definition, Lost, Reference, bind, capture, definition_parts, notes, rebuild, unbound
 from durable_nb.definitions.records import UNDEFINED
 from durable_nb.errors import DeclarationError, DurableError, LogError
 from durable_nb.log import definitions as stored
@@ -72,6 +72,7 @@ class Session:
         self.untrusted: list[str] = []
         self.unrestorable: dict[str, str] = {}
         self._kept: dict[str, Kept] = {}
+        self._classes = Classes()
         self._held: dict[str, Task[Any]] = {}  # restored, but something that they refer to is not there yet
 
     # ------------------------------------------------------------ defining
@@ -153,6 +154,7 @@ class Session:
         captured: Task[Any] = Task(
             self._rebuild(definition), host=self.durable, kind=task.kind, name=task.name, options=task.options
         )
+        task.cell_adapter = task.cell_adapter or task.output_adapter  # a cell gets instances of its own classes
         task.input_adapter, task.output_adapter = captured.input_adapter, captured.output_adapter
         task.function = captured.function
         self._take_in(task, definition)
@@ -163,7 +165,7 @@ class Session:
 
     def _rebuild(self, definition: Definition) -> FunctionType:
         filename = f"<durable {definition.name} {definition.version[:6]}>"
-        return rebuild(definition, resolve=self._resolve, filename=filename)
+        return rebuild(definition, resolve=self._resolve, filename=filename, classes=self._classes)
 
     def _resolve(self, target: str) -> object:
         if target == APP:

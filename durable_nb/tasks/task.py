@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
+from pydantic import TypeAdapter
+
 from durable_nb.errors import DeclarationError
 from durable_nb.tasks.options import TaskOptions
 from durable_nb.tasks.payload import ANY, adapter_for, hint_of
@@ -77,6 +79,7 @@ class Task(Generic[Output]):
         input_type = input_validator if input_validator is not None else hint_of(function, first)
         self.input_adapter = adapter_for(input_type, of=f"the input of task '{self.name}'")
         self.output_adapter = adapter_for(hint_of(function, "return"), of=f"the output of task '{self.name}'")
+        self.cell_adapter: TypeAdapter[Any] | None = None  # what a caller outside of tasks gets, where its classes are others
         self.__name__ = self.name
         self.__doc__ = function.__doc__
 
