@@ -1,7 +1,7 @@
 """Classes that several captured tasks have in common, so that a model made by one is an instance of the other's.
 
 Every task has a namespace of its own, and each would execute the source of `class Part` for itself: two classes of one name,
-which pydantic and `isinstance` tell apart. Invariant: two captured classes are one object if and only if their source and everything
+which pydantic and `isinstance` tell apart. Invariant: two captured classes are one object if and only if their source and all
 that it reads are the same.
 """
 
