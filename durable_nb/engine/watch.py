@@ -52,9 +52,10 @@ class Watch:
             execution = engine.executions.get(number)
             if execution is not None and last_seq > execution.cursor.delivered_seq:
                 await self.fill(execution)
-        for number in list(engine.waiters):
-            status, outcome = await engine.reader.run(lambda connection, number=number: runs.result_of(connection, number))  # type: ignore[misc]
-            engine.ended(number, status, outcome)
+        waited_for = list(engine.waiters)
+        if waited_for:
+            for number, status, outcome in await engine.reader.run(lambda connection: runs.ended_among(connection, waited_for)):
+                engine.ended(number, status, outcome)
 
     async def fill(self, execution: Execution) -> None:
         """Give a run what the log has for it, whoever wrote it."""

@@ -38,6 +38,10 @@ COUNT_READY = """
 SELECT count(*) FROM (
     SELECT 1 FROM run INDEXED BY run_ready WHERE ready_at <= ? AND task IN (SELECT value FROM json_each(?)) LIMIT 100)"""
 
+ENDED_AMONG = """
+SELECT number FROM run
+WHERE number IN (SELECT value FROM json_each(?)) AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')"""
+
 FINISH = """
 UPDATE run SET status = ?, output = ?, error = ?, finished_at = ?, worked = ?,
                owner = NULL, ready_at = NULL, is_evicted = 0, epoch = epoch + 1
@@ -306,3 +310,9 @@ def result_of(connection: sqlite3.Connection, number: int) -> tuple[str, Outcome
     if status not in ENDED:
         return status, Outcome()
     return status, Outcome(loaded(connection, output), Failure.from_json(error) if error else None)
+
+
+def ended_among(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[tuple[int, str, Outcome]]:
+    """Give number, status and outcome of those runs that have ended."""
+    rows = connection.execute(ENDED_AMONG, (json.dumps(list(numbers)),)).fetchall()
+    return [(number, *result_of(connection, number)) for (number,) in rows]
