@@ -17,7 +17,8 @@ import platform
 import secrets
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from durable_nb.definitions.records import Definition
@@ -58,7 +59,7 @@ class Keyring:
         """Sign a list of parts: 32 bytes of HMAC-SHA256. The first part should say what kind of thing is signed.
 
         Raises:
-            UntrustedError: the key, or its folder, is open to other users.
+            UntrustedError: the key, or its folder, is open to other users, or cannot be read or made.
         """
         return hmac.digest(self._secret(), _message(parts), "sha256")
 
@@ -72,11 +73,12 @@ class Keyring:
 
     def _secret(self) -> bytes:
         if self._key is None:
-            _make_private_folder(self.folder)
-            path = self.folder / "key"
-            if not path.exists():
-                _create_key(path)
-            self._key = _read_key(path)
+            with _said(self.folder):
+                _make_private_folder(self.folder)
+                path = self.folder / "key"
+                if not path.exists():
+                    _create_key(path)
+                self._key = _read_key(path)
         return self._key
 
     # ------------------------------------------------------------ known logs
@@ -94,28 +96,34 @@ class Keyring:
         return entry["path"] if entry else None
 
     def remember(self, log_id: str, path: str | os.PathLike[str]) -> None:
-        """Put a log on the list, or note its new path. One small file per log, so that processes never rewrite one another's."""
-        self._logs()
-        target = self._log_file(log_id)
-        temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}")
-        try:
-            _write_new(temporary, json.dumps({"log_id": log_id, "path": os.fspath(path)}).encode())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Put a log on the list, or note its new path. One small file per log, so that processes never rewrite one another's.
+
+        Raises:
+            UntrustedError: the list is open to other users, or cannot be written.
+        """
+        with _said(self.folder):
+            self._logs()
+            target = self._log_file(log_id)
+            temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}")
+            try:
+                _write_new(temporary, json.dumps({"log_id": log_id, "path": os.fspath(path)}).encode())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def forget(self, log_id: str) -> None:
         """Take a log off the list; one that is not on it is no error."""
         self._log_file(log_id).unlink(missing_ok=True)
 
     def _entry(self, log_id: str) -> dict[str, str] | None:
-        if not self.folder.exists():
-            return None
-        self._logs()
-        try:
-            entry = json.loads(self._log_file(log_id).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
+        with _said(self.folder):
+            if not self.folder.exists():
+                return None
+            self._logs()
+            try:
+                entry = json.loads(self._log_file(log_id).read_bytes())
+            except (FileNotFoundError, ValueError):
+                return None
         return entry if isinstance(entry, dict) and entry.get("log_id") == log_id and isinstance(entry.get("path"), str) else None
 
     def _logs(self) -> Path:
@@ -144,6 +152,18 @@ def _message(parts: tuple[bytes | str, ...]) -> bytes:
 
 
 # ---------------------------------------------------------------- files
+
+
+@contextmanager
+def _said(folder: Path) -> Iterator[None]:
+    """Give what the operating system refuses as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UntrustedError(
+            f"The folder of your key, {folder}, cannot be used ({(error.strerror or str(error)).lower()}), so nothing can be "
+            "signed or verified: make it a writable folder, or set JUPYTER_DATA_DIR to one of your own."
+        ) from error
 
 
 def _make_private_folder(folder: Path) -> None:

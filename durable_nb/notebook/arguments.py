@@ -78,8 +78,8 @@ def _next_word(line: str, at: int) -> tuple[str, int]:
             _, end = DECODER.raw_decode(line, at)
         except json.JSONDecodeError as error:
             raise UsageError(_not_json(line[at:].strip(), error.msg, error.pos - at)) from None
-        except RecursionError:
-            raise UsageError("The JSON is nested too deeply: put it into a file and write @file.json.") from None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(_too_much(line[at:], error)) from None
         if end < len(line) and not line[end].isspace():
             raise UsageError(_not_json(line[at:].strip(), "it goes on after its end", end - at))
         return line[at:end], end
@@ -104,6 +104,12 @@ def _not_json(text: str, problem: str, position: int) -> str:
     )
 
 
+def _too_much(text: str, error: ValueError | RecursionError) -> str:
+    """Say what Python's JSON reader does not take: a number of thousands of digits, or thousands of levels."""
+    what = "is nested too deeply" if isinstance(error, RecursionError) else "has a number of too many digits"
+    return f"{brief(text, 80)} {what} to be read as JSON: make it flatter, or give the number as a string."
+
+
 def value_of(word: str, namespace: Mapping[str, Any]) -> Any:
     """Give the value that a word stands for: JSON, ``$variable`` or ``@file.json``.
 
@@ -121,6 +127,8 @@ def value_of(word: str, namespace: Mapping[str, Any]) -> Any:
             known = f"${word} for the variable" if word in namespace else f'"{word}" for a string'
             raise UsageError(f"{word} is not JSON: write {known}, or give @file.json.") from None
         raise UsageError(_not_json(word, error.msg, error.pos)) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(_too_much(word, error)) from None
 
 
 def _variable(name: str, namespace: Mapping[str, Any]) -> Any:
@@ -135,6 +143,8 @@ def _file(name: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"@{brief(name)} cannot be read ({error.strerror}): give the path of a JSON file.") from None
+    except RecursionError as error:
+        raise UsageError(_too_much(f"@{name}", error)) from None
     except ValueError as error:
         raise UsageError(f"@{brief(name)} holds no JSON ({error}): give the path of a JSON file.") from None
 
@@ -150,8 +160,18 @@ def metadata_of(word: str | None, namespace: Mapping[str, Any]) -> dict[str, obj
 
 
 def plain(word: str) -> str:
-    """Give a word that names something; it may stand in double quotes."""
-    return str(json.loads(word)) if word.startswith('"') else word
+    """Give a word that names something; it may stand in double quotes.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, or its quotes do not end.
+    """
+    try:
+        name = str(json.loads(word)) if word.startswith('"') else word
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{brief(word, 80)} does not end in a quote") from None
+    if not name:
+        raise argparse.ArgumentTypeError("it is empty")
+    return name
 
 
 def seconds_or_text(word: str) -> float | str:
@@ -192,7 +212,7 @@ def verb_parser(verb: str) -> Arguments:
 
 
 def _run(parser: Arguments) -> None:
-    parser.add_argument("task", metavar="TASK", help="the task's name")
+    parser.add_argument("task", metavar="TASK", type=plain, help="the task's name")
     parser.add_argument("input", nargs="?", metavar="JSON|@file|$variable", help="its input, where it takes one")
     parser.add_argument("--wait", action="store_true", help="wait for the end, and give the output")
     parser.add_argument(
@@ -210,7 +230,7 @@ def _emit(parser: Arguments) -> None:
 
 def _runs(parser: Arguments) -> None:
     parser.add_argument("--status", metavar="S", type=plain, help="queued, running, completed, failed or cancelled")
-    parser.add_argument("--task", metavar="T", help="only runs of this task")
+    parser.add_argument("--task", metavar="T", type=plain, help="only runs of this task")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many, the newest first (20)")
 
 

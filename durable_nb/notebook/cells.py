@@ -41,11 +41,27 @@ class Cell:
         """Give the name of the function that is the task.
 
         Raises:
-            UsageError: the cell has none, several, or one that cannot be a task.
+            UsageError: the cell has none, several, or one that cannot be a task, or it awaits outside of functions.
+            SyntaxError: it does not compile.
         """
         node = self._function(kind, wanted)
         _check(node, kind)
+        self._compile(kind)
         return node.name
+
+    def _compile(self, kind: Kind) -> None:
+        """Compile the cell before any of it is executed. The magic runs it at once, so it cannot await by itself."""
+        try:
+            self._shell.compile(self._tree, self._name, "exec")  # type: ignore[arg-type]
+        except SyntaxError as error:
+            try:
+                compile(self._tree, self._name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+            except SyntaxError:
+                raise error from None
+            raise UsageError(
+                f"The cell awaits outside a function, on line {error.lineno}, which a cell under %%{kind} cannot: "
+                "move that to a cell of its own."
+            ) from None
 
     def _function(self, kind: Kind, wanted: str | None) -> FunctionNode:
         functions = {node.name: node for node in self._tree.body if isinstance(node, FunctionNode)}

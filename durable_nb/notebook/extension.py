@@ -27,6 +27,8 @@ from durable_nb.views.words import visible
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from durable_nb.log.definitions import StoredDefinition
+
 APP_NAME = "durable"
 CLOSE_SECONDS = 4.0
 GIT_SECONDS = 2.0
@@ -37,7 +39,7 @@ class Extension:
 
     Attributes:
         session: the tasks of this notebook and its app object.
-        why_closed: why the log could not be opened; None while it is open, or can be.
+        shown: the log's id and the definitions that `%durable trust` has shown last.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -45,6 +47,7 @@ class Extension:
         self.shell = shell
         self.durable = NotebookDurable(log_path(notebook), str(notebook) if notebook else "")
         self.session = Session(self.durable)
+        self.shown: tuple[str, list[StoredDefinition]] | None = None
         self._pid = os.getpid()
         self._restored: dict[str, object] = {}
         self._is_restored = False
@@ -106,8 +109,8 @@ class Extension:
         """
         self.durable.open()
         if not self._is_restored:
-            self._is_restored = True
             self._give_names()
+            self._is_restored = True
         return self.session
 
     def open(self, path: Path) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.errors import DurableError
 from durable_nb.notebook.display import bundle
 from durable_nb.views.text import RunDetail, run_summary
 from durable_nb.views.words import state_of, visible
@@ -45,11 +46,14 @@ class Handle:
         return self._wait().__await__()
 
     async def _wait(self) -> Any:
+        __tracebackhide__ = True
         try:
             return await self.ref.aio_result()
         except (asyncio.CancelledError, KeyboardInterrupt):
             self._say_it_goes_on()
             raise
+        except DurableError as error:
+            raise error.with_traceback(None)  # noqa: B904  the engine's frames say nothing of what failed; `%durable show` does
 
     def result(self) -> Any:
         """Wait for the end of the run; give its output. The kernel's interrupt stops the waiting only.
@@ -57,19 +61,22 @@ class Handle:
         Raises:
             TaskRunError: the run failed. RunCancelledError: it was cancelled.
         """
+        __tracebackhide__ = True
         try:
             return self.ref.result()
         except KeyboardInterrupt:
             self._say_it_goes_on()
             raise
+        except DurableError as error:
+            raise error.with_traceback(None)  # noqa: B904  as in `_wait`
 
     def _say_it_goes_on(self) -> None:
-        name = visible(self.ref.task_name)
-        print(f"Stopped waiting; run {self.id} of {name} goes on: `%durable show {self.id}` shows it.", flush=True)
+        run, name = visible(self.id), visible(self.ref.task_name)
+        print(f"Stopped waiting; run {run} of {name} goes on: `%durable show {run}` shows it.", flush=True)
 
     def __repr__(self) -> str:
         view = self._durable.runs.get(self.id)
-        return f"<run {self.id} of {visible(self.ref.task_name)}: {state_of(view).word}>"
+        return f"<run {visible(self.id)} of {visible(self.ref.task_name)}: {state_of(view).word}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return bundle(run_summary(detail_of(self._durable, self.id)))

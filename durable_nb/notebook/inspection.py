@@ -45,7 +45,9 @@ def status_of(extension: Extension) -> RenderableType:
         for name, count in counts.items()
     ]
     lines.append(Text("runs: ").append_text(Text(", ").join(states)) if states else Text("runs: none yet"))
-    lines += [Text(f"{name} is not restored: {brief(why, 400)}", style="yellow") for name, why in session.unrestorable.items()]
+    lines += [
+        Text(f"{brief(name)} is not restored: {brief(why, 400)}", style="yellow") for name, why in session.unrestorable.items()
+    ]
     for name, others in session.held().items():
         lines.append(Text(f"{brief(name)} waits for the definition of {', '.join(map(brief, others))}", style="yellow"))
     return Group(*lines, _tasks(extension)) if list(durable.tasks) else Group(*lines, Text("tasks: none yet"))
@@ -65,7 +67,10 @@ def _tasks(extension: Extension) -> Table:
 
 
 def trust(extension: Extension, *, is_agreed: bool) -> None:
-    """Show the code of a log that this user did not write, and its runs; if agreed, sign exactly that, and open the log."""
+    """Show the code of a log that this user did not write, and its runs; if agreed, sign exactly that, and open the log.
+
+    Code that is not what this kernel has shown before is shown only: the person has agreed to something else.
+    """
     durable = extension.durable
     log_id, is_new = prepare(durable.path)
     if is_new:
@@ -78,7 +83,11 @@ def trust(extension: Extension, *, is_agreed: bool) -> None:
             print("Nothing to trust: this log is known, and every definition in it carries your signature.")
             return
     _show(shown, unfinished)
-    if not is_agreed:
+    is_changed = extension.shown not in (None, (log_id, shown))
+    extension.shown = (log_id, shown)
+    if is_agreed and is_changed:
+        print("It has changed since it was last shown, so nothing was signed.")
+    if not is_agreed or is_changed:
         print("Nothing of it is executed until you say `%durable trust --yes`.")
         return
     durable.close()
@@ -127,7 +136,10 @@ def _import_words(binding: object) -> str:
     name = getattr(binding, "name", "")
     if module is None:
         return f"# {name} is {getattr(binding, 'target', '')}"
-    return f"from {module} import {attribute} as {name}" if attribute else f"import {module} as {name}"
+    if attribute:
+        return f"from {module} import {attribute} as {name}"
+    submodules = getattr(binding, "submodules", ())  # importing one executes it, so it is shown like any other
+    return "\n".join([f"import {module} as {name}", *(f"import {submodule}" for submodule in submodules)])
 
 
 def _adopt(extension: Extension, shown: list[StoredDefinition]) -> None:

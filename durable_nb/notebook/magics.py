@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 LINE_MAGIC = "durable"
 ALIASES = {"trigger": "run", "emit": "emit"}
+MOST_RUNS = 10_000
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 MENDABLE = (
     DeclarationError,
@@ -180,6 +181,7 @@ class DurableMagics(Magics):
 
         `%durable VERB --help` explains one. `handle = %durable run …` gives a handle: `await handle` waits for its output.
         """
+        __tracebackhide__ = True
         verb, _, rest = line.strip().partition(" ")
         if verb in ("", "help", "-h", "--help"):
             self._help()
@@ -196,6 +198,7 @@ class DurableMagics(Magics):
             print(f"%durable {verb:<{width}}  {description}")
 
     def _run(self, given: Namespace) -> Any:
+        __tracebackhide__ = True
         durable = self._extension.ready().durable
         task = durable.tasks[given.task]
         value = None if given.input is None else value_of(given.input, self._shell.user_ns)
@@ -210,7 +213,7 @@ class DurableMagics(Magics):
         report = durable.event.push(given.key, payload, additional_metadata=metadata, scope=given.scope)
         matched = list(dict.fromkeys(report.matched_runs))
         if matched:
-            print(f"{brief(given.key)} reached {counted(len(matched), 'run')}: {', '.join(matched)}.")
+            print(f"{brief(given.key)} reached {counted(len(matched), 'run')}: {', '.join(map(brief, matched))}.")
         else:
             why = "it does not match" if report.near_misses else "none waits for it now"
             print(f"{brief(given.key)} reached no run: {why}. It is in the log.")
@@ -223,8 +226,8 @@ class DurableMagics(Magics):
         status = given.status
         if status is not None and status.lower() not in STATUSES:
             raise UsageError(f"--status {brief(status, 40)} is no status: write {choices(STATUSES)}.")
-        if given.limit < 1:
-            raise UsageError("--limit must be 1 or more.")
+        if not 1 <= given.limit <= MOST_RUNS:
+            raise UsageError(f"--limit must be 1 or more, and at most {MOST_RUNS}.")
         clock, status = session.durable.engine.clock, status and status.upper()
 
         def read(connection: Any) -> list[Any]:
@@ -259,7 +262,8 @@ class DurableMagics(Magics):
         durable = self._extension.ready().durable
         view = durable.runs.get(given.run)
         is_taken = durable.call(lambda: durable.runs.aio_retake(view.id), aio="await durable.runs.aio_retake(…)")
-        print(f"Run {view.id} is taken up again." if is_taken else f"Run {view.id} was not parked, so nothing was changed.")
+        name = brief(view.id)
+        print(f"Run {name} is taken up again." if is_taken else f"Run {name} was not parked, so nothing was changed.")
 
     def _close(self, _: Namespace) -> None:
         self._extension.durable.close()

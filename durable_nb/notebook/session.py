@@ -20,7 +20,7 @@ from typing import Any
 from durable_nb.client import Durable
 from durable_nb.definitions import Classes, Definition, Lost, Reference, bind, capture, definition_parts, notes, rebuild, unbound
 from durable_nb.definitions.records import UNDEFINED
-from durable_nb.errors import DeclarationError, DurableError, LogError
+from durable_nb.errors import DeclarationError, DurableError, LogError, UntrustedError
 from durable_nb.log import definitions as stored
 from durable_nb.log.definitions import StoredDefinition
 from durable_nb.tasks.options import EvictionPolicy, TaskOptions
@@ -245,6 +245,9 @@ class Session:
 
         Returns:
             The tasks that are there again; `untrusted` and `unrestorable` name the others.
+
+        Raises:
+            UntrustedError: the user's key cannot be used; nothing was restored.
         """
         restored = [task for task in (self._restore_one(row) for row in self.rows(self.durable.home)) if task is not None]
         for task in restored:
@@ -283,6 +286,8 @@ class Session:
                 options=options,
                 version=definition.version,
             )
+        except UntrustedError:
+            raise  # the key cannot be used: that is not this definition's fault, and holds for all of them
         except DurableError as error:
             self.unrestorable[row.task] = str(error)
             return None

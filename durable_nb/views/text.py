@@ -118,7 +118,7 @@ def _outcome(detail: RunDetail, *, with_trace: bool) -> Iterator[Text]:
     run = detail.run
     if run.blocked_reason is not None and not run.is_ended:
         yield Text(f"{words.PARKED.symbol} {brief(run.blocked_reason, 600)}", style=words.PARKED.colour)
-        yield Text(f"take it up again: %durable retake {run.id}")
+        yield Text(f"take it up again: %durable retake {brief(run.id)}")
     if run.error is not None:
         yield Text(f"{brief(run.error.type)}: {brief(run.error.message, 600)}", style=words.FAILED.colour)
         if with_trace and run.error.trace:

@@ -9,6 +9,7 @@ terminal's cursor, and bidirectional overrides can make a line read as something
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
@@ -99,6 +100,8 @@ def duration(seconds: float) -> str:
     >>> [duration(seconds) for seconds in (0.034, 3.24, 250, 86_280, 300_000)]
     ['34 ms', '3.2 s', '4 min 10 s', '23 h 58 min', '3 d 11 h']
     """
+    if not math.isfinite(seconds):
+        return "unknown time"
     if seconds < 1:
         return f"{max(seconds, 0) * 1000:.0f} ms"
     if seconds < 60:
@@ -112,8 +115,11 @@ def duration(seconds: float) -> str:
 
 
 def moment(at: float) -> str:
-    """Give a time of the log as local time."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Give a time of the log as local time; one that no calendar has, as the number it is."""
+    try:
+        return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{at:g} s"
 
 
 def wait_words(wait: WaitView, now: float) -> str:

@@ -175,6 +175,12 @@ def test_a_cell_with_a_syntax_error_is_shown_as_any_other(shell: Shell) -> None:
     assert list(app(shell).tasks) == []
 
 
+def test_a_cell_that_awaits_by_itself_is_refused_before_any_of_it_is_executed(shell: Shell) -> None:
+    said = shell.usage_error("%%task\nx = 1\ndef a(input, ctx): return 1\nawait a(1, 2)\n")
+    assert "awaits outside a function, on line 4, which a cell under %%task cannot: move that to a cell of its own" in said
+    assert not {"x", "a"} & set(shell.names)
+
+
 def test_a_cell_that_fails_keeps_the_task_that_was_there(shell: Shell) -> None:
     shell.cell(DOUBLE)
     task = shell.names["double"]
@@ -355,6 +361,14 @@ def test_a_failed_run_is_a_real_exception(shell: Shell) -> None:
     assert "line 3, in bad" in shown
 
 
+@pytest.mark.parametrize("line", ["%durable run bad --wait", "h = %durable run bad\nh.result()", "h = %durable run bad\nawait h"])
+def test_the_error_of_a_failed_run_leaves_out_the_frames_of_the_engine(shell: Shell, line: str) -> None:
+    shell.cell("%%task\ndef bad(input, ctx):\n    raise ValueError('no')\n")
+    text = shell.try_cell(line).text
+    assert "TaskRunError: ValueError: no" in text
+    assert "engine" not in text.partition("raise error")[0]
+
+
 def test_a_bad_filter_fails_the_run_with_its_words(shell: Shell) -> None:
     shell.cell("%%durable_task\nasync def f(input, ctx):\n    await ctx.aio_wait_for_event('go', 'input.amount >')\n")
     output = shell.try_cell("%durable run f --wait")
@@ -406,6 +420,32 @@ def test_runs_lists_filters_and_limits(shell: Shell) -> None:
     assert "No such run" in shell.cell("%durable runs --status cancelled").text
     assert "--status done is no status: write queued, running" in shell.usage_error("%durable runs --status done")
     assert "--limit must be 1 or more" in shell.usage_error("%durable runs --limit 0")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("%durable run double " + "1" * 5000, "has a number of too many digits to be read as JSON"),
+        ("%durable run double [" + "1" * 5000 + "]", "has a number of too many digits to be read as JSON"),
+        ("%durable run double @deep.json", "@deep.json is nested too deeply"),
+        ("%durable run double " + "[" * 100_000, "is nested too deeply"),
+        ('%durable run double 1 --key=""', "Argument --key: it is empty"),
+        ('%durable run double 1 --key="a b"', 'Argument --key: "a does not end in a quote'),
+        ("%durable emit ''", "Argument KEY: it is empty"),
+        ("%durable runs --limit 99999999999999999999", "at most 10000"),
+    ],
+)  # fmt: skip
+def test_what_python_cannot_read_is_one_sentence_too(shell: Shell, folder: Path, line: str, sentence: str) -> None:
+    shell.cell(DOUBLE)
+    (folder / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
+    assert sentence in shell.usage_error(line)
+    assert rows(folder, "SELECT count(*) FROM run") == [(0,)]
+
+
+def test_a_task_may_stand_in_quotes_as_keys_may(shell: Shell) -> None:
+    shell.cell(DOUBLE)
+    assert shell.cell('%durable run "double" 2 --wait').result == 4
+    assert "double" in shell.cell('%durable runs --task "double"').text
 
 
 def test_show_folds_many_children(shell: Shell) -> None:
@@ -638,3 +678,88 @@ def test_a_log_of_somebody_else_is_inert_until_it_is_trusted(
         assert Keyring.default().knows(app(other).log_id)
     finally:
         other.close()
+
+
+HOSTILE = "x\x1b[31m[bold]<img src=x>\u202e\n\x9b"
+
+
+def test_names_that_only_the_log_gives_are_shown_as_text(bare_shell: Shell, folder: Path) -> None:
+    bare_shell.load()
+    bare_shell.cell(WAITER)
+    bare_shell.cell("%durable run waiter")
+    wait_for_waits(bare_shell)
+    bare_shell.cell("%unload_ext durable_nb")
+    with closing(sqlite3.connect(folder / "durable.db", isolation_level=None)) as log:
+        log.execute("UPDATE run SET id = ?, blocked_reason = ?, ready_at = NULL, started_at = 9e999", (HOSTILE, HOSTILE))
+        log.execute("UPDATE definition SET task = ?, body = 'broken'", (HOSTILE,))
+    again = Shell()
+    try:
+        said = [again.load()]
+        said += [again.cell(line).text for line in ("%durable status", "%durable show #1", "%durable runs", "%durable retake #1")]
+        assert r"\x1b[31m[bold]" in said[1]
+        assert "take it up again" in said[2]
+        for character in "\x1b\u202e\x9b":
+            assert character not in "".join(said)
+    finally:
+        again.close()
+
+
+def other_users_log(shell: Shell, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make a log with one task, and be another user from then on."""
+    shell.load()
+    shell.cell("import json.tool")
+    shell.cell("%%task\ndef dumped(input, ctx):\n    return json.tool.__name__\n")
+    shell.cell("%unload_ext durable_nb")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(folder / "another user"))
+
+
+def test_every_module_that_trust_would_import_is_shown(bare_shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other_users_log(bare_shell, monkeypatch, folder)
+    other = Shell()
+    try:
+        other.load()
+        assert "import json as json\nimport json.tool\n" in other.cell("%durable trust").text
+    finally:
+        other.close()
+
+
+def test_what_has_changed_since_it_was_shown_is_not_signed(
+    bare_shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_users_log(bare_shell, monkeypatch, folder)
+    other = Shell()
+    try:
+        other.load()
+        other.cell("%durable trust")
+        with closing(sqlite3.connect(folder / "durable.db", isolation_level=None)) as log:
+            log.execute("UPDATE definition SET body = replace(body, 'return json', 'return 666 and json')")
+        said = other.cell("%durable trust --yes").text
+        assert "return 666 and json" in said
+        assert "It has changed since it was last shown, so nothing was signed." in said
+        assert "nothing of it is executed" in other.usage_error("%durable runs")
+        assert "none lacks its definition" in other.cell("%durable trust --yes").text
+    finally:
+        other.close()
+
+
+def test_a_key_that_cannot_be_used_is_told_at_loading_and_by_every_magic(bare_shell: Shell) -> None:
+    bare_shell.load()
+    bare_shell.cell(DOUBLE)
+    bare_shell.cell("%unload_ext durable_nb")
+    key = Keyring.default().folder / "key"
+    secret = key.read_bytes()
+    key.unlink()
+    key.mkdir()
+    again = Shell()
+    try:
+        assert "cannot be used (is a directory), so nothing can be signed or verified" in again.load()
+        key.rmdir()
+        key.symlink_to(key.with_name("elsewhere"))
+        for line in ("%durable status", "%durable trust --yes", DOUBLE):
+            assert "is a link, so it is not used" in again.usage_error(line)
+        key.unlink()
+        key.write_bytes(secret)
+        key.chmod(0o600)
+        assert again.cell("%durable run double 2 --wait").result == 4
+    finally:
+        again.close()
