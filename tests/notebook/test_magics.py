@@ -695,7 +695,7 @@ def test_names_that_only_the_log_gives_are_shown_as_text(bare_shell: Shell, fold
     again = Shell()
     try:
         said = [again.load()]
-        said += [again.cell(line).text for line in ("%durable status", "%durable show #1", "%durable runs", "%durable retake #1")]
+        said += [again.try_cell(f"%durable {verb}").text for verb in ("status", "show #1", "runs", "retake #1")]
         assert r"\x1b[31m[bold]" in said[1]
         assert "take it up again" in said[2]
         for character in "\x1b\u202e\x9b":
