@@ -173,6 +173,7 @@ class Durable:
 
     def _open_log(self) -> str:
         """Create or check the log; refuse one that this user has not made or trusted."""
+        self.keyring.sign("")  # a key that cannot be read or made is said before a log is made that nobody could trust
         log_id, is_new = prepare(self.path)
         if is_new:
             self.keyring.remember(log_id, self.path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 
+from durable_nb.errors import LogError
+
 INLINE_BYTES = 64 * 1024
 
 
@@ -21,4 +23,7 @@ def loaded(connection: sqlite3.Connection, value: str | bytes | None) -> str | N
     """Give the text of a payload column."""
     if not isinstance(value, bytes):
         return value
-    return str(connection.execute("SELECT body FROM payload WHERE hash = ?", (value,)).fetchone()[0])
+    row = connection.execute("SELECT body FROM payload WHERE hash = ?", (value,)).fetchone()
+    if row is None:
+        raise LogError(f"The log is damaged: a payload of it ({value.hex()[:12]}…) is missing. Restore a copy.")
+    return str(row[0])

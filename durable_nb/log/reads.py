@@ -15,6 +15,7 @@ COLUMNS = (
     "owner, ready_at, created_at, started_at, finished_at, input, output, error, metadata, home"
 )
 
+MAX_NUMBER_DIGITS = 18  # SQLite's integers have 64 bits
 FIND_NUMBER = f"SELECT {COLUMNS} FROM run WHERE number = ?"  # noqa: S608  a constant
 FIND_KEY = f"SELECT {COLUMNS} FROM run WHERE key = ?"  # noqa: S608
 FIND_START = f"SELECT {COLUMNS} FROM run WHERE id >= :low AND id < :high ORDER BY number LIMIT 2"  # noqa: S608
@@ -100,7 +101,7 @@ def find_run(connection: sqlite3.Connection, name: str) -> RunView:
 
 
 def _rows_named(connection: sqlite3.Connection, name: str) -> list[tuple[Any, ...]]:
-    if name.startswith("#") and name[1:].isdecimal():
+    if name.startswith("#") and name[1:].isdecimal() and len(name) <= MAX_NUMBER_DIGITS:
         return connection.execute(FIND_NUMBER, (int(name[1:]),)).fetchall()
     rows = connection.execute(FIND_KEY, (name,)).fetchall()
     is_id = name.isalnum() and name.isascii()

@@ -48,8 +48,11 @@ class Failure:
 
     @classmethod
     def from_json(cls, text: str) -> Failure:
-        """Read what `to_json` wrote."""
-        return cls(**json.loads(text))
+        """Read what `to_json` wrote; what is not of that form is the message."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return cls("UnreadableError", text)
 
     def to_json(self) -> str:
         """Give it as the log keeps it."""

@@ -112,7 +112,7 @@ def encode_input(value: object, adapter: TypeAdapter[Any], *, of: str) -> tuple[
             value = adapter.validate_python(value.model_dump() if isinstance(value, BaseModel) else to_jsonable_python(value))
         except ValidationError as error:
             raise InputValidationError(f"{of} does not fit: {explain(error)}") from None
-        except PydanticSerializationError as error:
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise InputValidationError(f"{of} cannot be written as JSON: {error}.") from None
     return encode_given(value, of=of), encode_given(passed, of=of)
 

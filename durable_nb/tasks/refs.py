@@ -35,7 +35,7 @@ class RunRef(Generic[Output]):
         self.task_name = task_name
 
     def __repr__(self) -> str:
-        return f"<run {self.workflow_run_id} of {self.task_name}>"
+        return f"<run {self.workflow_run_id!r} of {self.task_name!r}>"
 
     def __await__(self) -> Generator[Any, None, Output]:
         return self.aio_result().__await__()
