@@ -126,8 +126,8 @@ def next_pending(connection: sqlite3.Connection, *, key: str | None, before: flo
     """Give the first event (of a key) that was accepted before a time and is not wholly matched yet."""
     row = connection.execute(
         "SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event "
-        "WHERE matched = 0 AND (?1 IS NULL OR key = ?1) AND accepted_at <= ?2 ORDER BY seq LIMIT 1",
-        (key, before),
+        "WHERE matched = 0 AND (:key IS NULL OR key = :key) AND accepted_at <= :before ORDER BY seq LIMIT 1",
+        {"key": key, "before": before},
     ).fetchone()
     if row is None:
         return None
