@@ -47,8 +47,8 @@ class Threads:
             future, work, context = item
             try:
                 result = context.run(work)
-            except StopIteration as error:  # no future takes it, and its waiter would wait for ever
-                future.set_exception(RuntimeError(f"StopIteration was raised ({error}): give next(…) a default."))
+            except StopIteration as error:  # asyncio takes none as a future's outcome, so it would be lost
+                future.set_exception(RuntimeError(f"it raised StopIteration({error.value!r})"))
             except BaseException as error:
                 future.set_exception(error)
             else:

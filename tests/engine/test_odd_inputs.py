@@ -16,7 +16,7 @@ def test_a_task_that_raises_stop_iteration_fails(durable: Durable) -> None:
     def stop(input: None, ctx: Context) -> None:
         raise StopIteration(3)
 
-    with pytest.raises(TaskRunError, match=r"StopIteration was raised \(3\): give next"):
+    with pytest.raises(TaskRunError, match=r"it raised StopIteration\(3\)"):
         stop.run()
 
 
