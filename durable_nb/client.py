@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.errors import DeclarationError, DurableError, InertLogError
 from durable_nb.log.connection import Durability, prepare
 from durable_nb.tasks.options import TaskOptions, parse_duration
-from durable_nb.tasks.payload import encode
+from durable_nb.tasks.payload import check_text, encode
 from durable_nb.tasks.refs import RunRef
 from durable_nb.tasks.task import BulkItem, Kind, Task
 
@@ -105,6 +105,8 @@ class Durable:
     def _declarer(self, kind: Kind, name: str | None, options: dict[str, Any]) -> Callable[[Callable[..., Any]], Task[Any]]:
         if name is not None and not isinstance(name, str):
             raise DeclarationError(f"@durable.{kind} is written with parentheses: `@durable.{kind}()`.")
+        if name is not None:
+            check_text(name, of="the task's name")
         validator, description = options.pop("input_validator", None), options.pop("description", None)
         checked = make_options(kind, options)
         return lambda function: self.add(

@@ -10,7 +10,7 @@ import json
 from datetime import timedelta
 from hashlib import blake2b
 
-from durable_nb.log.records import Ask
+from durable_nb.log.records import Ask, holdable
 from durable_nb.tasks.conditions import OrGroup, SleepCondition, describe
 from durable_nb.tasks.options import format_duration
 
@@ -67,4 +67,4 @@ def ask_child(task: str, input_text: str, passed: str, child_key: str | None, *,
 
 def shorten(text: str) -> str:
     """Cut a text to what the log keeps for people."""
-    return text if len(text) <= WORDS else text[: WORDS - 1] + "…"
+    return holdable(text if len(text) <= WORDS else text[: WORDS - 1] + "…")

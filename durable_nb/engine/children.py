@@ -33,7 +33,11 @@ async def run_children(execution: Execution, task: Task[Any], items: Sequence[Bu
     if not asks:
         return []
     birth = _Birth(execution, task, asks, children, wait=wait)
-    asked = execution.ask_many(asks, birth.write, birth.reservation.settle)
+    try:
+        asked = execution.ask_many(asks, birth.write, birth.reservation.settle)
+    except BaseException:
+        birth.reservation.settle(False)
+        raise
     results = []
     for (node, pending), ask in zip(asked, asks, strict=True):
         outcome = await execution.outcome(node, pending, ask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import uuid
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from durable_nb.engine.asks import ask_event, ask_of, ask_sleep, ask_wait
 from durable_nb.errors import DeclarationError, InputValidationError
 from durable_nb.log import runs
-from durable_nb.log.records import Ask, Claim, NewWait, Outcome
+from durable_nb.log.records import Ask, Claim, NewWait, Outcome, holdable
 from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition, grouped
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import ANY, adapter_for, decode, encode, schema_of
@@ -108,8 +109,8 @@ class Context:
 
     def log(self, text: object) -> None:
         """Add a line to the run's log."""
-        engine, number, at = self._engine, self._claim.number, self._engine.clock.now()
-        engine.post(lambda: engine.writer.submit(lambda connection: runs.add_line(connection, number, str(text), at=at)))
+        engine, number, at, line = self._engine, self._claim.number, self._engine.clock.now(), holdable(str(text))
+        engine.post(lambda: engine.writer.submit(lambda connection: runs.add_line(connection, number, line, at=at)))
 
 
 class DurableContext(Context):
@@ -277,9 +278,9 @@ class DurableContext(Context):
         Raises:
             TaskRunError: `fn` raised; recorded, so a replay raises it too.
         """
-        name = getattr(fn, "__qualname__", repr(fn))
+        name, bound = name_of(fn)
         try:
-            arguments = to_jsonable_python([args, kwargs])
+            arguments = to_jsonable_python([*bound, args, kwargs])
         except ValueError as error:
             raise InputValidationError(
                 f"The arguments of memo {name} cannot be written as JSON: {error}. Bind them with a lambda."
@@ -316,3 +317,12 @@ def _seconds(duration: object) -> float:
     if not isinstance(duration, timedelta) or duration < timedelta(0):
         raise DeclarationError(f"A durable sleep takes a timedelta of zero or more, not {duration!r}.")
     return duration.total_seconds()
+
+
+def name_of(fn: Callable[..., Any]) -> tuple[str, list[Any]]:
+    """Give what names a callable in every process (an address would not), and the arguments that partials have bound to it."""
+    bound: list[Any] = []
+    while isinstance(fn, functools.partial):
+        bound += [fn.args, fn.keywords]
+        fn = fn.func
+    return getattr(fn, "__qualname__", type(fn).__qualname__), bound

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from durable_nb.errors import NonDeterminismError
 from durable_nb.log.records import Ask, Completion, Outcome, Recorded
 
+NOBODY = 0  # nodes begin at 1
+
 
 class Cursor:
     """One pass over a run's recorded checkpoints, followed by live ones.
@@ -67,8 +69,11 @@ class Cursor:
             raise self.diverged
         node = self.next_node
         recorded = self._recorded.get(node)
-        if recorded is not None and recorded.fingerprint != ask.fingerprint:
-            self.diverged = NonDeterminismError(node, recorded.ask, ask.words)
+        if recorded is not None and (recorded.kind, recorded.fingerprint) != (ask.kind, ask.fingerprint):
+            expected, received = recorded.ask, ask.words
+            if expected == received:
+                expected, received = f"{expected} ({recorded.kind})", f"{received} ({ask.kind})"
+            self.diverged = NonDeterminismError(node, expected, received)
             raise self.diverged
         self.next_node += 1
         self._unasked.discard(node)
@@ -98,16 +103,15 @@ class Cursor:
         return None
 
     def arrive(self, completion: Completion) -> None:
-        """Take in an outcome that was committed; one that is known already, or is of a branch that was left, is ignored."""
+        """Take in an outcome that was committed, once; one of a branch that was left is delivered in its turn to nobody."""
         recorded = self._recorded.get(completion.node)
-        if completion.branch != (recorded.branch if recorded else self._branch):
-            return
+        is_ours = completion.branch == (recorded.branch if recorded else self._branch)
         if completion.seq > self.delivered_seq and completion.seq not in self._known:
             self._known.add(completion.seq)
-            heapq.heappush(self._arrived, (completion.seq, completion.node, completion.outcome))
+            heapq.heappush(self._arrived, (completion.seq, completion.node if is_ours else NOBODY, completion.outcome))
 
     def next_delivery(self) -> tuple[int, Outcome] | None:
-        """Give the next outcome whose node has been asked, or None; the caller sees that the run is at rest."""
+        """Give the next outcome whose node has been asked (or is `NOBODY`), or None; the caller sees that the run is at rest."""
         if not self._arrived or self._arrived[0][1] >= self.next_node:
             return None
         seq, node, outcome = heapq.heappop(self._arrived)

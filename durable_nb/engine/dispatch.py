@@ -10,6 +10,7 @@ Lives on the engine's loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.context import Context, DurableContext
+from durable_nb.engine.current import is_cancelled
 from durable_nb.engine.execution import Execution, Left
 from durable_nb.engine.regular import RegularRun
 from durable_nb.errors import (
@@ -82,7 +84,7 @@ class Reservation:
     def settle(self, is_written: bool) -> None:
         """Start the runs that have a slot; give back the slots that were not needed."""
         started = self._claims if is_written else []
-        self._dispatcher.start(started)
+        self._dispatcher.start(started, self._lane)
         self._dispatcher.give(self._lane, self._slots - len(started))
         self._dispatcher.look()
 
@@ -138,7 +140,12 @@ class Dispatcher:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._returning[lane].append(waiter)
-        await waiter
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                self._free[lane] -= 1  # it has none, and will give one back when it ends
+            raise
 
     def rests(self, execution: Execution) -> None:
         """Be told that a run has come to rest, so that it may be evicted if its slot is wanted."""
@@ -175,16 +182,16 @@ class Dispatcher:
                 self._put(lane, free)
                 return
             self._put(lane, free - len(claims))
-            self.start(claims)
+            self.start(claims, lane)
             if len(claims) == free:
                 self._wake.set()
         if lane == "durable" and self._free[lane] <= 0:
             await self._make_room(defined, restored)
 
-    def start(self, claims: Iterable[Claim]) -> None:
-        """Run what was claimed; each has a slot already."""
+    def start(self, claims: Iterable[Claim], lane: Lane) -> None:
+        """Run what was claimed; each has a slot of the lane already, which its task may have left since by a new definition."""
         for claim in claims:
-            task = asyncio.get_running_loop().create_task(self._run(claim), name=f"run {claim.id}")
+            task = asyncio.get_running_loop().create_task(self._run(claim, lane), name=f"run {claim.id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -199,17 +206,17 @@ class Dispatcher:
 
     # ------------------------------------------------------------ running
 
-    async def _run(self, claim: Claim) -> None:
-        engine, lane = self._engine, self._engine.registry.lane_of(claim)
+    async def _run(self, claim: Claim, lane: Lane) -> None:
+        engine = self._engine
         try:
             task = engine.registry[claim.task]
-            reason = engine.refusal(claim, task)
+            reason = engine.refusal(claim, task) or _unfit(claim, task)
             if reason:
                 await self._park(claim, reason, worked=claim.worked)
             elif task.kind == "durable_task":
                 await self._run_durable(claim, task)
             else:
-                await self._run_regular(claim, task)
+                await self._run_regular(claim, task, lane)
         except StaleEpochError as error:
             engine.warn(f"Run {claim.id} of '{claim.task}' was taken over: {error}")
         except LogFailedError:
@@ -220,13 +227,15 @@ class Dispatcher:
         finally:
             self.give(lane)
 
-    async def _run_regular(self, claim: Claim, task: Task[Any]) -> None:
+    async def _run_regular(self, claim: Claim, task: Task[Any], lane: Lane) -> None:
         engine = self._engine
-        running = RegularRun(engine, claim, task)
+        running = RegularRun(engine, claim, task, lane)
         try:
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
             outcome = Outcome(await running.run(value, Context(engine, claim, task, value)))
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever a task raises is its outcome
+        except BaseException as error:  # whatever a task raises is its outcome, but for our own cancelling
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                raise
             if self._is_retried(claim, task, error):
                 await running.thread_ended()
             await self._fail(claim, task, error, worked=0.0, cut=None)
@@ -236,12 +245,15 @@ class Dispatcher:
 
     async def _run_durable(self, claim: Claim, task: Task[Any]) -> None:
         engine, history = self._engine, []
-        if claim.invocation_count > 1 or claim.branch > 1:
+        is_first = claim.invocation_count == 1
+        if not is_first:
             history = await engine.reader.run(lambda connection: checkpoints.load_history(connection, claim.number, claim.branch))
         execution = engine.executions[claim.number] = Execution(engine, claim, task, history)
         try:
-            if history:
-                await engine.watch.fill(execution)  # what arrived between the reading and this line
+            if not is_first:
+                await engine.watch.fill(
+                    execution
+                )  # what arrived between the reading and this line, or for a branch that was left
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
             left = await execution.run(value, DurableContext(execution, value))
         except InputValidationError as error:
@@ -323,16 +335,13 @@ class Dispatcher:
         now = self._engine.clock.now()
         for execution in list(self._engine.executions.values()):
             policy = _policy(execution)
-            if (
-                policy
-                and policy.ttl is not None
-                and execution.rest_since + policy.ttl.total_seconds() <= now
-                and execution.is_waiting()
-            ):
+            if policy and policy.ttl is not None and execution.rest_since + policy.ttl.total_seconds() <= now:
                 await self.evict(execution)
 
     async def evict(self, execution: Execution) -> bool:
-        """Evict a waiting run, unless an outcome arrives first; give whether it was evicted."""
+        """Evict a run if it waits, unless an outcome arrives first; give whether it was evicted."""
+        if not execution.is_waiting():
+            return False
         claim, at = execution.claim, self._engine.clock.now()
         delivered, worked = execution.cursor.delivered_seq, execution.worked
         execution.hold()
@@ -364,7 +373,18 @@ class Dispatcher:
             limit = format_duration(limits[task])
             error = ScheduleTimeoutError(f"The run stood in the queue for longer than {limit}, the schedule_timeout of '{task}'.")
             outcome = Outcome(failure=Failure("ScheduleTimeoutError", str(error)))
-            await engine.end_unowned(number, epoch, "FAILED", outcome)
+            with contextlib.suppress(StaleEpochError):  # it found a slot in the meantime
+                await engine.end_unowned(number, epoch, "FAILED", outcome)
+
+
+def _unfit(claim: Claim, task: Task[Any]) -> str | None:
+    """Give why a run cannot go on with the task as it is defined now, or None."""
+    if claim.kind == "durable_task" and task.kind == "task" and claim.invocation_count > 1:
+        return (
+            f"It was started as a durable task, and '{task.name}' is defined as a regular one now, which would do everything "
+            f"again: define it as a durable task, then `%durable retake {claim.id}`."
+        )
+    return None
 
 
 def _policy(execution: Execution) -> Any:

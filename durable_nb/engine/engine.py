@@ -33,7 +33,7 @@ from durable_nb.log.connection import Durability, connect
 from durable_nb.log.ids import new_id
 from durable_nb.log.records import ENDED, Claim, Completion, EventReport, NewRun, Outcome, format_trace
 from durable_nb.log.writer import Writer
-from durable_nb.tasks.payload import ANY, decode, encode, encode_given, encode_input
+from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given, encode_input
 
 if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
@@ -240,8 +240,13 @@ class Engine:
         """Make the record of a new run; give it with its input as passed. Nothing is written.
 
         Raises:
-            InputValidationError: the input does not fit.
+            InputValidationError: the input does not fit, or a key or the priority cannot be.
         """
+        for text, of in ((item.child_key, "the child key"), (key, "the key")):
+            if text is not None:
+                check_text(text, of=of)
+        if item.priority not in (None, 1, 2, 3):
+            raise InputValidationError(f"priority={item.priority!r} is unknown: give 1 (low), 2 or 3 (high).")
         whole, passed = encode_input(item.input, task.input_adapter, of=f"the input of task '{task.name}'")
         inherited = decode(parent.metadata) if parent else {}
         metadata = {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}

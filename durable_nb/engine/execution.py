@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.engine.current import CURRENT, INLINE
+from durable_nb.engine.current import CURRENT, INLINE, is_cancelled
 from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.loop import MOVES, Moves
 from durable_nb.engine.waiting import Pending, waits_durably
@@ -23,6 +23,7 @@ from durable_nb.errors import DurableError, Evicted, ExecutionTimeoutError, NonD
 from durable_nb.log import checkpoints, runs, waits
 from durable_nb.log.records import Ask, Claim, Completion, Failure, NewWait, Outcome, Recorded
 from durable_nb.tasks.options import format_duration
+from durable_nb.tasks.payload import check_text
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,7 +37,7 @@ LEAVE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """How an invocation ended: with an output, an error that escaped, a reason to park, or (neither) by eviction."""
+    """How an invocation ended: with an output, an error that escaped, a reason to park, or (none of them) by eviction."""
 
     outcome: Outcome | None = None
     error: BaseException | None = None
@@ -60,6 +61,8 @@ class Execution:
         self._inline = 0  # memos and steps in flight
         self._is_inside = True  # until its function is left, whichever way: then it may ask nothing more
         self._is_leaving = False  # it was told to leave before its end
+        self._is_diverging = False  # it was told so, and is given time to be left
+        self._is_abandoned = False  # it was left, but code of it lives on
         self._is_held = False  # while the log is asked for lower numbers, or whether it may be evicted
         self._main: asyncio.Task[Any] | None = None
         self._out = asyncio.get_running_loop().create_future()
@@ -68,12 +71,17 @@ class Execution:
         self._busy_since: float | None = None
         self._budget: Alarm | None = None
         self._timed_out = False
+        self._refused: BaseException | None = None
         self._file = task.function.__code__.co_filename
 
     # ------------------------------------------------------------ entering and leaving
 
     async def run(self, value: Any, context: Any) -> Left:
-        """Enter the task's function; give how it was left. Called from the engine's own task."""
+        """Enter the task's function; give how it was left. Called from the engine's own task.
+
+        Raises:
+            StaleEpochError, LogFailedError, …: a write for the run was refused.
+        """
         scope = contextvars.copy_context()
         scope.run(CURRENT.set, self)
         scope.run(MOVES.set, self._moves)
@@ -96,12 +104,14 @@ class Execution:
         return self.engine.encode_output(self.task, result)
 
     def _left(self) -> Left:
+        if self._refused is not None:
+            raise self._refused
         if self._timed_out:
             limit = format_duration(self.task.options.execution_timeout or 0)
             message = f"Task '{self.task.name}' worked for longer than its execution_timeout of {limit}."
             return Left(error=ExecutionTimeoutError(message))
         if self._is_leaving or self._main is None or not self._main.done():
-            return Left()
+            return Left(parked=self.cursor.diverged)
         error = asyncio.CancelledError("the task cancelled itself") if self._main.cancelled() else self._main.exception()
         if self.cursor.diverged and (error is None or _comes_from(error, self.cursor.diverged)):
             return Left(parked=self.cursor.diverged)
@@ -121,6 +131,7 @@ class Execution:
             task.cancel()
         if left:
             _, stubborn = await asyncio.wait(left, timeout=LEAVE_SECONDS)
+            self._is_abandoned = True
             for task in stubborn:
                 self.engine.warn(
                     f"Run {self.claim.id} of '{self.task.name}' left {task.get_name()} running; it can write nothing any more."
@@ -131,7 +142,7 @@ class Execution:
         if not self._is_inside:
             return
         self._is_inside, self._is_leaving = False, True
-        asyncio.get_running_loop().call_later(LEAVE_SECONDS, self._come_out, context=contextvars.Context())
+        self._later(self._come_out)
         for pending in self._pending.values():
             if not pending.done():
                 pending.set_exception(Evicted())
@@ -164,8 +175,12 @@ class Execution:
             write: gets the nodes that are not recorded yet, 0 for those that are.
             after: is told on the loop whether `write` was committed; with False where there was nothing to write.
         """
-        self._refuse_inline()
-        taken = [self.cursor.ask(ask) for ask in asks]
+        self._refuse_misplaced()
+        try:
+            taken = [self._take(ask) for ask in asks]
+        except (Evicted, NonDeterminismError) as error:
+            after(False)
+            return [(0, self._soon(error)) for _ in asks]
         pendings = [(node, self._expect(node)) for node, _ in taken]
         fresh = [node if recorded is None else 0 for node, recorded in taken]
         if any(fresh):
@@ -188,8 +203,11 @@ class Execution:
             work: gives the JSON text; what it raises is recorded as the outcome.
             write: further facts for the same transaction.
         """
-        self._refuse_inline()
-        node, recorded = self.cursor.ask(ask)
+        self._refuse_misplaced()
+        try:
+            node, recorded = self._take(ask)
+        except (Evicted, NonDeterminismError) as error:
+            return 0, await self._soon(error)
         pending = self._expect(node)
         if recorded is not None:
             return node, await self.outcome(node, pending, ask)
@@ -209,9 +227,11 @@ class Execution:
         token = INLINE.set(True)
         try:
             return Outcome(await work())
-        except DurableError as error:
-            return Outcome(failure=Failure.of(error, self.claim.id))
-        except Exception as error:
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            return Outcome(failure=Failure.of(error, self.claim.id))  # its own code raised it
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             return Outcome(failure=Failure.of(error, self.claim.id))
         finally:
             INLINE.reset(token)
@@ -250,7 +270,15 @@ class Execution:
             raise
 
     def register(self, ask: Ask, new_waits: Sequence[NewWait], *, at: float) -> tuple[int, Pending]:
-        """Ask for conditions to become true; `at` is the time from which their sleeps count."""
+        """Ask for conditions to become true; `at` is the time from which their sleeps count.
+
+        Raises:
+            InputValidationError: a name that the log cannot hold; nothing was asked.
+        """
+        for wait in new_waits:
+            for text in (wait.name, wait.key, wait.scope, wait.expression):
+                if text is not None:
+                    check_text(text, of="a name in a wait")
 
         def write(connection: sqlite3.Connection, node: int) -> Completion | None:
             checkpoints.add_ask(connection, self.claim.number, self.claim.branch, node, ask, at=at)
@@ -278,9 +306,41 @@ class Execution:
         pending = self._pending[node] = Pending()
         return pending
 
-    def _refuse_inline(self) -> None:
+    def _take(self, ask: Ask) -> tuple[int, Recorded | None]:
+        """Take the ask's node.
+
+        Raises:
+            Evicted: the function has to be left. NonDeterminismError: something else is recorded there.
+        """
         if not self._is_inside:
             raise Evicted
+        try:
+            return self.cursor.ask(ask)
+        except NonDeterminismError:
+            if not self._is_diverging:
+                self._is_diverging = True
+                self._later(self.leave)
+            raise
+
+    def _soon(self, error: BaseException) -> Pending:
+        """Give what raises an error after a turn of the loop, so that code which swallows it and asks again stops nobody else.
+
+        What asks even after it was abandoned, or while the interpreter collects it, waits for ever.
+        """
+        pending = Pending(loop=self.engine.loop)
+        if not self._is_abandoned and asyncio._get_running_loop() is self.engine.loop:
+            asyncio.get_running_loop().call_soon(_fail, pending, error)
+        return pending
+
+    def _later(self, work: Callable[[], None]) -> None:
+        """Do something when the function had time to be left."""
+        asyncio.get_running_loop().call_later(LEAVE_SECONDS, work, context=contextvars.Context())
+
+    def _refuse_misplaced(self) -> None:
+        if self._is_inside and asyncio._get_running_loop() is not self.engine.loop:
+            raise DurableError(
+                "The engine was asked from another event loop: await it in the task itself, not in a thread's loop."
+            )
         if INLINE.get():
             raise DurableError(
                 "A memo or step asked the engine for something: it is one checkpoint and makes no others. Ask from the task."
@@ -304,10 +364,10 @@ class Execution:
         done.add_done_callback(lambda done: self._check_written(done, after), context=contextvars.Context())
 
     def _check_written(self, done: asyncio.Future[list[Completion]], after: Callable[[bool], None]) -> None:
-        """Leave, when a write was refused: another worker owns the run, or the log failed."""
+        """Leave, when a write was refused: another worker owns the run, the log failed, or it cannot hold what was asked."""
         after(done.exception() is None)
         if done.exception() is not None and self._is_inside:
-            self.engine.warn(f"Run {self.claim.id} of '{self.task.name}' stops here: {done.exception()}")
+            self._refused = done.exception()
             self.leave()
 
     # ------------------------------------------------------------ delivering
@@ -401,6 +461,11 @@ class Execution:
         self.leave()
         if self._main is not None:
             self._main.cancel()  # it works, so it stands at no ask of ours
+
+
+def _fail(pending: Pending, error: BaseException) -> None:
+    if not pending.done():
+        pending.set_exception(error)
 
 
 def _comes_from(error: BaseException, cause: BaseException) -> bool:

@@ -62,11 +62,13 @@ def lock_path(log: Path, worker: str) -> Path:
 
 
 def is_alive(log: Path, worker: str) -> bool:
-    """Tell whether a worker's process still holds its lock."""
+    """Tell whether a worker's process still holds its lock; where that cannot be told (too many open files), it lives."""
     try:
         descriptor = os.open(lock_path(log, worker), os.O_RDWR)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return True
     try:
         return not _lock(descriptor)
     finally:

@@ -101,4 +101,6 @@ def judge(
                     errors.append((candidate.place, f"The payload does not fit the awaited type: {reason}"))
         except (ExpressionError, ExpressionEvaluationError) as error:
             errors.append((candidate.place, str(error)))
+        except Exception as error:  # a schema's pattern that this `re` does not know: it may stop a wait, never the engine
+            errors.append((candidate.place, f"The payload cannot be judged: {type(error).__name__}: {error}"))
     return matched, errors

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.errors import UnknownTaskError
 
 if TYPE_CHECKING:
-    from durable_nb.log.records import Claim
     from durable_nb.tasks.task import Lane, Task
 
 
@@ -43,10 +42,6 @@ class Registry:
         """Give the names of a lane's tasks: those defined here, and those merely restored from the log."""
         tasks = [task for task in self._tasks.values() if task.lane == lane]
         return [task.name for task in tasks if not task.is_restored], [task.name for task in tasks if task.is_restored]
-
-    def lane_of(self, claim: Claim) -> Lane:
-        """Give the lane in which a claimed run has its slot."""
-        return self[claim.task].lane
 
 
 def unknown(name: str, names: dict[str, Any]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.current import CURRENT
@@ -15,16 +17,18 @@ if TYPE_CHECKING:
     from durable_nb.engine.context import Context
     from durable_nb.engine.engine import Engine
     from durable_nb.log.records import Claim
-    from durable_nb.tasks.task import Task
+    from durable_nb.tasks.task import Lane, Task
 
 
 class RegularRun:
     """A regular run in memory: what `CURRENT` holds while its code executes."""
 
-    def __init__(self, engine: Engine, claim: Claim, task: Task[Any]) -> None:
+    def __init__(self, engine: Engine, claim: Claim, task: Task[Any], lane: Lane) -> None:
         self.engine = engine
         self.claim = claim
         self.task = task
+        self._lane: Lane = lane  # of its slot
+        self._lent = 0  # calls that wait for other runs
         self._thread: concurrent.futures.Future[Any] | None = None
 
     async def run(self, value: Any, context: Context) -> str:
@@ -56,6 +60,19 @@ class RegularRun:
     def _in_thread(self, value: Any, context: Context, scope: contextvars.Context) -> asyncio.Future[Any]:
         self._thread = scope.run(self.engine.threads.submit, lambda: self.task.function(value, context))
         return asyncio.shield(asyncio.wrap_future(self._thread))
+
+    @contextlib.asynccontextmanager
+    async def slot_lent(self) -> AsyncIterator[None]:
+        """Give back the slot while the run waits for others, however many at once, so that a full lane cannot wait for itself."""
+        self._lent += 1
+        if self._lent == 1:
+            self.engine.dispatcher.give(self._lane)
+        try:
+            yield
+        finally:
+            self._lent -= 1
+            if not self._lent:
+                await self.engine.dispatcher.take_back(self._lane)
 
     async def thread_ended(self) -> None:
         """Wait until the function's thread has ended, which a time-out cannot bring about: until then it keeps its slot."""

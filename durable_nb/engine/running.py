@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.asks import ask_of
@@ -17,7 +17,7 @@ from durable_nb.errors import DurableError, RunCancelledError
 from durable_nb.log import waits
 from durable_nb.log.ids import new_id
 from durable_nb.log.records import EventReport
-from durable_nb.tasks.payload import ANY, decode, encode, encode_given
+from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given
 from durable_nb.tasks.refs import RunRef
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ async def start(engine: Engine, task: Task[Any], items: Sequence[BulkItem], *, w
     refs = [RunRef[Any](engine.host, run_id, number, task.name) for number, run_id in started]
     if not wait:
         return refs
-    async with _slot_lent(engine, current):
+    async with current.slot_lent() if current else contextlib.nullcontext():
         return await asyncio.gather(*[_outcome(engine, ref, task, current) for ref in refs])
 
 
@@ -46,7 +46,7 @@ async def result(engine: Engine, ref: RunRef[Any]) -> Any:
     current = CURRENT.get()
     if isinstance(current, Execution):
         return await result_in_task(current, ref, task)
-    async with _slot_lent(engine, current):
+    async with current.slot_lent() if current else contextlib.nullcontext():
         value = await _outcome(engine, ref, task, current)
     if isinstance(value, DurableError):
         raise value
@@ -55,6 +55,9 @@ async def result(engine: Engine, ref: RunRef[Any]) -> Any:
 
 async def push(engine: Engine, key: str, payload: object, *, scope: str | None, metadata: dict[str, object]) -> EventReport:
     """Push an event; inside a durable task once, as a checkpoint."""
+    check_text(key, of="an event's key")
+    if scope is not None:
+        check_text(scope, of=f"the scope of event '{key}'")
     current = CURRENT.get()
     if not isinstance(current, Execution):
         return await engine.push(key, payload, scope=scope, metadata=metadata)
@@ -86,16 +89,3 @@ async def _outcome(engine: Engine, ref: RunRef[Any], task: Task[Any] | None, cur
         return error_of(outcome.failure)
     adapter = ANY if task is None else (task.cell_adapter if current is None else None) or task.output_adapter
     return decode(outcome.value or "null", adapter)
-
-
-@contextlib.asynccontextmanager
-async def _slot_lent(engine: Engine, current: RegularRun | None) -> AsyncIterator[None]:
-    """Give back the slot of a regular task while it waits for other runs, so that a full lane cannot wait for itself."""
-    if current is None:
-        yield
-        return
-    engine.dispatcher.give(current.task.lane)
-    try:
-        yield
-    finally:
-        await engine.dispatcher.take_back(current.task.lane)

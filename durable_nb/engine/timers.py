@@ -62,17 +62,19 @@ class Timers:
 
     async def work(self) -> None:
         """Fire for ever."""
-        engine = self._engine
+        engine, looked_at = self._engine, self._engine.clock.now()
         while True:
             self._wake.clear()
-            now = engine.clock.now()
-            in_log = await engine.reader.run(lambda connection, now=now: waits.next_due(connection, at=now))  # type: ignore[misc]
+            self._next = None  # until it is known, whatever is to be considered wakes
+            looked_at = min(looked_at, engine.clock.now())
+            in_log = await engine.reader.run(lambda connection, at=looked_at: waits.next_due(connection, since=at))  # type: ignore[misc]
             self._ring()
             due = [at for at in (in_log, self._alarms[0].due_at if self._alarms else None) if at is not None]
             self._next = min(due, default=None)
             now = engine.clock.now()
             if in_log is not None and in_log <= now:
                 await self._fire(now)
+                looked_at = now
             elif not self._wake.is_set():
                 await self._pause(RECHECK_SECONDS if self._next is None else max(0.0, min(RECHECK_SECONDS, self._next - now)))
 

@@ -52,5 +52,5 @@ def _innermost_code(task: asyncio.Task[Any]) -> CodeType | None:
 def _shields(outer: object, inner: asyncio.Future[Any]) -> bool:
     """Whether `outer` is the future that `asyncio.shield(inner)` gave: only the callback that it left on `inner` tells."""
     callbacks = [callback for callback, _ in getattr(inner, "_callbacks", None) or ()]
-    cells = [cell for callback in callbacks if "shield" in callback.__qualname__ for cell in callback.__closure__ or ()]
-    return any(cell.cell_contents is outer for cell in cells)
+    shields = [callback for callback in callbacks if getattr(callback, "__qualname__", "").startswith("shield.<locals>")]
+    return any(cell.cell_contents is outer for callback in shields for cell in callback.__closure__ or ())

@@ -30,6 +30,18 @@ def format_trace(error: BaseException) -> str:
     return "".join(top.format())
 
 
+def holdable(text: str) -> str:
+    """Give text as the log can hold it: half of a surrogate pair, which UTF-8 has no form for, as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # its own code, which may do anything
+        return "(an error whose text cannot be made)"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a run, memo or step failed, as the log keeps it."""
@@ -43,8 +55,8 @@ class Failure:
     def of(cls, error: BaseException, run_id: str = "") -> Failure:
         """Take down an exception; one that came from another run keeps its own account."""
         if isinstance(error, TaskRunError):
-            return cls(error.exc_type, error.exc, error.trace, error.task_run_external_id or run_id)
-        return cls(type(error).__name__, str(error), format_trace(error), run_id)
+            return cls(holdable(error.exc_type), holdable(error.exc), holdable(error.trace), error.task_run_external_id or run_id)
+        return cls(type(error).__name__, holdable(_message_of(error)), holdable(format_trace(error)), run_id)
 
     @classmethod
     def from_json(cls, text: str) -> Failure:

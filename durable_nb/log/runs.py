@@ -211,10 +211,17 @@ def retry(
 def open_branch(
     connection: sqlite3.Connection, number: int, *, parent: int, cut: int, dropped: Sequence[int], reason: str, at: float
 ) -> int:
-    """Open a new branch that inherits `parent` below node `cut`, but for the dropped nodes; give its number."""
+    """Open a new branch that inherits `parent` below node `cut`, but for the dropped nodes; give its number.
+
+    What the nodes that are left waited for is waited for no more.
+    """
     branch = 1 + int(connection.execute("SELECT coalesce(max(branch), 1) FROM branch WHERE run = ?", (number,)).fetchone()[0])
     connection.execute(
         "INSERT INTO branch VALUES (?, ?, ?, ?, ?, ?, ?)", (number, branch, parent, cut, json.dumps(list(dropped)), reason, at)
+    )
+    connection.execute(
+        "DELETE FROM wait WHERE run = ? AND (node >= ? OR node IN (SELECT value FROM json_each(?)))",
+        (number, cut, json.dumps(list(dropped))),
     )
     return branch
 

@@ -176,10 +176,10 @@ def match(
     return [completion for completion in completions if completion is not None]
 
 
-def next_due(connection: sqlite3.Connection, *, at: float) -> float | None:
-    """Give the time of the next sleep's end, or of the next run that becomes ready later than `at`."""
+def next_due(connection: sqlite3.Connection, *, since: float) -> float | None:
+    """Give the time of the next sleep's end, or of the first run that becomes ready after `since`; it may be past."""
     rows = (
         connection.execute("SELECT min(due_at) FROM wait WHERE due_at IS NOT NULL AND matched_at IS NULL").fetchone(),
-        connection.execute("SELECT min(ready_at) FROM run WHERE ready_at > ?", (at,)).fetchone(),
+        connection.execute("SELECT min(ready_at) FROM run WHERE ready_at > ?", (since,)).fetchone(),
     )
     return min((row[0] for row in rows if row[0] is not None), default=None)

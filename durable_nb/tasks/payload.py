@@ -18,6 +18,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json, to_jso
 from durable_nb.errors import DeclarationError, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError
 
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
+SURE_BYTES = 400  # shorter JSON can be read back whatever it is: 200 levels take two brackets each
 ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
@@ -42,17 +43,19 @@ def encode(value: object, *, of: str) -> str:
     """
     refuse_bytes(value, of)
     try:
-        text = to_json(value).decode()
+        body = to_json(value)
+        if SURE_BYTES < len(body) <= MAX_PAYLOAD_BYTES:
+            from_json(body)  # it writes deeper nesting and longer integers than it reads
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise IllegalTaskOutputError(
             f"{of} is a {type(value).__qualname__} that JSON cannot hold ({error}). "
             "Give None, JSON values, a pydantic model or a dataclass."
         ) from None
-    if len(text) > MAX_PAYLOAD_BYTES:
+    if len(body) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLargeError(
-            f"{of} takes {len(text) / 2**20:.0f} MiB as JSON; the log takes 64 MiB. Write it to a file and give its path."
+            f"{of} takes {len(body) / 2**20:.0f} MiB as JSON; the log takes 64 MiB. Write it to a file and give its path."
         )
-    return text
+    return body.decode()
 
 
 def refuse_bytes(value: object, of: str) -> None:
@@ -84,6 +87,20 @@ def explain(error: ValidationError) -> str:
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "") + "."
 
 
+def check_text(text: object, *, of: str) -> None:
+    """Refuse a name (an event's key, a scope, a child key) that the log cannot hold.
+
+    Raises:
+        InputValidationError: it is no text, or holds half of a surrogate pair; nothing was written.
+    """
+    if not isinstance(text, str):
+        raise InputValidationError(f"{of} is {text!r}, a {type(text).__name__}: give text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputValidationError(f"{of} is {text!a}, which holds half a character: give text that UTF-8 can hold.") from None
+
+
 def encode_given(value: object, *, of: str) -> str:
     """Give as JSON text what a caller passes in: metadata, an event's payload.
 
@@ -109,7 +126,9 @@ def encode_input(value: object, adapter: TypeAdapter[Any], *, of: str) -> tuple[
         if value is None and not _takes_none(adapter):
             value = passed = {}
         try:
-            value = adapter.validate_python(value.model_dump() if isinstance(value, BaseModel) else to_jsonable_python(value))
+            value = adapter.validate_python(
+                value.model_dump(by_alias=True) if isinstance(value, BaseModel) else to_jsonable_python(value)
+            )
         except ValidationError as error:
             raise InputValidationError(f"{of} does not fit: {explain(error)}") from None
         except (PydanticSerializationError, ValueError, RecursionError) as error:

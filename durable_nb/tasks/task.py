@@ -197,13 +197,11 @@ class Task(Generic[Output]):
 
 
 def group_of(failures: Sequence[BaseException], message: str) -> BaseException:
-    """Give several failures as one: a cancelled run first, else a group."""
-    from durable_nb.errors import FailedTaskRunExceptionGroup, RunCancelledError, TaskRunError
+    """Give several failures as one: the first that is no run's failure (cancelled, a child key in conflict), else a group."""
+    from durable_nb.errors import FailedTaskRunExceptionGroup, TaskRunError
 
-    cancelled = next((failure for failure in failures if isinstance(failure, RunCancelledError)), None)
-    return cancelled or FailedTaskRunExceptionGroup(
-        message, [failure for failure in failures if isinstance(failure, TaskRunError)]
-    )
+    other = next((failure for failure in failures if not isinstance(failure, TaskRunError)), None)
+    return other or FailedTaskRunExceptionGroup(message, [failure for failure in failures if isinstance(failure, TaskRunError)])
 
 
 def check_signature(function: Callable[..., Any], kind: Kind) -> None:

@@ -11,7 +11,7 @@ import pytest
 from durable_nb import Context, Durable, DurableContext, TaskRunError
 from durable_nb.errors import FailedTaskRunExceptionGroup
 from durable_nb.tasks.task import Task
-from tests.engine.helpers import Bench, reach, view
+from tests.engine.helpers import Bench, reach, view, wait_until
 
 
 class Children:
@@ -209,3 +209,22 @@ def test_without_a_failed_checkpoint_everything_is_kept(bench: Bench, durable: D
     assert ref.result() == [3600, "A"]
     assert children.ran == ["a"]
     assert len(bench.asks(ref)) == 2
+
+
+def test_a_retry_leaves_no_open_wait_of_what_it_cut(bench: Bench, durable: Durable) -> None:
+    @durable.task()
+    async def fail(input: Any, ctx: Context) -> None:
+        raise ValueError
+
+    @durable.durable_task(retries=1)
+    async def parent(input: Any, ctx: DurableContext) -> None:
+        if ctx.retry_count:
+            await ctx.aio_wait_for_event("second")
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ctx.aio_wait_for_event("kept"))
+            group.create_task(fail.aio_run())
+
+    ref = parent.run(wait_for_result=False)
+    wait_until(lambda: "second" in bench.open_waits(ref) or view(durable, ref).blocked_reason)
+    assert "kept" not in bench.open_waits(ref)

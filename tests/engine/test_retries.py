@@ -117,3 +117,18 @@ def test_backoff_survives_a_restart(bench: Bench) -> None:
     bench.clock.advance(1)
     assert second.runs.get_run_ref(ref.workflow_run_id).result() == "done"
     assert attempts == [1, 2]
+
+
+def test_a_backoff_ends_by_the_machines_clock_too(bench: Bench) -> None:
+    durable = bench.durable(clock=None)
+    attempts = []
+
+    @durable.task(retries=2, backoff_factor=0.05)
+    async def flaky(input: Any, ctx: Context) -> int:
+        attempts.append(ctx.attempt_number)
+        if ctx.retry_count < 2:
+            raise ValueError
+        return ctx.retry_count
+
+    assert flaky.run() == 2
+    assert attempts == [1, 2, 3]

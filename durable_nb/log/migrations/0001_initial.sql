@@ -73,6 +73,7 @@ CREATE INDEX run_ready ON run (priority DESC, ready_at, number, task) WHERE read
 CREATE INDEX run_ready_at ON run (ready_at) WHERE ready_at IS NOT NULL;
 CREATE INDEX run_owner ON run (owner) WHERE owner IS NOT NULL;
 CREATE INDEX run_parent ON run (parent, number) WHERE parent IS NOT NULL;
+CREATE INDEX run_child_key ON run (parent, child_key) WHERE child_key IS NOT NULL;
 CREATE INDEX run_status ON run (status, number);
 CREATE INDEX run_task ON run (task, number);
 
