@@ -7,17 +7,19 @@ The engine starts when it is first needed. All methods may be called from any th
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.errors import DeclarationError, DurableError, InertLogError
+from durable_nb.engine.current import CURRENT
+from durable_nb.errors import DeclarationError, EngineStoppedError, InertLogError, SyncCallError
 from durable_nb.log.connection import Durability, prepare
-from durable_nb.tasks.options import TaskOptions, parse_duration
-from durable_nb.tasks.payload import check_text, encode
+from durable_nb.tasks.options import make_options
+from durable_nb.tasks.payload import check_text
 from durable_nb.tasks.refs import RunRef
 from durable_nb.tasks.task import BulkItem, Kind, Task
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from durable_nb.engine.clock import Clock
     from durable_nb.engine.dispatch import Slots
     from durable_nb.engine.engine import Engine
-    from durable_nb.engine.thread import EngineThread
     from durable_nb.log.records import Claim, EventReport, NewRun, RunView
 
 LOG_VARIABLE = "DURABLE_NB_LOG"
@@ -76,8 +77,10 @@ class Durable:
         self._clock = clock
         self._keyring = keyring
         self._lock = threading.Lock()
-        self._thread: EngineThread | None = None
         self._engine: Engine | None = None
+        self._left_by_fork: Engine | None = None  # kept, since collecting it would close connections of the parent process
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=functools.partial(_forked, weakref.ref(self)))
 
     def __repr__(self) -> str:
         return f"<Durable {self.path} {'open' if self._engine else 'closed'}>"
@@ -128,7 +131,11 @@ class Durable:
 
         Raises:
             LogError: the log cannot be opened; InertLogError: it is not known to this user.
+            EngineStoppedError: this process is the fork of one that uses the log.
         """
+        current = CURRENT.get()
+        if current is not None and current.engine.host is self:
+            return current.engine  # inside a task its own, which a late call must not start again while it is closed
         with self._lock:
             if self._engine is None:
                 self._start()
@@ -150,6 +157,11 @@ class Durable:
         return self._keyring
 
     def _start(self) -> None:
+        if self._left_by_fork is not None:
+            raise EngineStoppedError(
+                "This process was forked from one that uses the log, and SQLite survives no fork: start processes by "
+                "multiprocessing's 'spawn' or 'forkserver'."
+            )
         from durable_nb.engine.clock import SystemClock
         from durable_nb.engine.engine import Engine
         from durable_nb.engine.thread import EngineThread
@@ -159,6 +171,7 @@ class Durable:
         engine = Engine(
             self.path,
             self,
+            thread,
             self.tasks,
             clock=self._clock or SystemClock(),
             home=self.home,
@@ -171,7 +184,7 @@ class Durable:
         except BaseException:
             thread.stop()
             raise
-        self._thread, self._engine = thread, engine
+        self._engine = engine
 
     def _open_log(self) -> str:
         """Create or check the log; refuse one that this user has not made or trusted."""
@@ -218,14 +231,17 @@ class Durable:
             timeout: how many seconds to wait at most. What is not given back by then is taken up after this process has ended.
         """
         with self._lock:
-            engine, thread, self._engine, self._thread = self._engine, self._thread, None, None
-        if engine is None or thread is None:
+            engine = self._engine
+            if engine is not None and engine.thread.is_here:
+                raise SyncCallError("The engine cannot be closed from a task on its own thread: close it where it was opened.")
+            self._engine = None
+        if engine is None:
             return
         if timeout is None:
-            thread.call(engine.close, aio="")
-            thread.stop()
+            engine.thread.call(engine.close, aio="")
+            engine.thread.stop()
         else:
-            concurrent.futures.wait([thread.submit(engine.close)], timeout=timeout)
+            concurrent.futures.wait([engine.thread.submit(engine.close)], timeout=timeout)
 
     def __enter__(self) -> Durable:
         return self.open()
@@ -235,16 +251,11 @@ class Durable:
 
     def call(self, make: Callable[[], Awaitable[Any]], *, aio: str) -> Any:
         """Run an aio form from synchronous code (see `EngineThread.call`)."""
-        return self._started_thread().call(make, aio=aio)
+        return self.engine.thread.call(make, aio=aio)
 
     async def aio_call(self, make: Callable[[], Awaitable[Any]]) -> Any:
         """Run a coroutine on the engine's loop and await it from any loop (see `EngineThread.aio_call`)."""
-        return await self._started_thread().aio_call(make)
-
-    def _started_thread(self) -> EngineThread:
-        self.open()
-        assert self._thread is not None  # noqa: S101  open has set it
-        return self._thread
+        return await self.engine.thread.aio_call(make)
 
     # ------------------------------------------------------------ running
 
@@ -392,24 +403,8 @@ class Runs:
         return await self._host.aio_call(lambda: engine.reader.run(work))
 
 
-def make_options(kind: Kind, options: Mapping[str, Any]) -> TaskOptions:
-    """Check the options of a declaration; durations become seconds.
-
-    Raises:
-        DeclarationError: an option that is unknown, is not for this kind of task, or cannot work.
-    """
-    known = {field.name for field in fields(TaskOptions)} - ({"eviction_policy"} if kind == "task" else set())
-    for option in options:
-        if option not in known:
-            raise DeclarationError(f"@durable.{kind} has no option '{option}'; it has {', '.join(sorted(known))}.")
-    seconds = {
-        option: parse_duration(options[option], of=option).total_seconds()
-        for option in ("execution_timeout", "schedule_timeout")
-        if options.get(option) is not None
-    }
-    metadata = options.get("default_additional_metadata") or {}
-    try:
-        encode(metadata, of="default_additional_metadata")
-    except DurableError as error:
-        raise DeclarationError(str(error)) from None
-    return TaskOptions(**{**options, **seconds, "default_additional_metadata": metadata})
+def _forked(durable: weakref.ref[Durable]) -> None:
+    """Part a forked process from the engine, whose threads it has not."""
+    if (here := durable()) is not None:
+        here._lock = threading.Lock()
+        here._left_by_fork, here._engine = here._engine or here._left_by_fork, None

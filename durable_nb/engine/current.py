@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,3 @@ if TYPE_CHECKING:
 
 CURRENT: contextvars.ContextVar[Execution | RegularRun | None] = contextvars.ContextVar("durable_nb_current", default=None)
 INLINE: contextvars.ContextVar[bool] = contextvars.ContextVar("durable_nb_inline", default=False)
-
-
-def is_cancelled() -> bool:
-    """Whether the asyncio task that asks was told to stop, so that a CancelledError is not its own code's."""
-    current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.context import Context, DurableContext
-from durable_nb.engine.current import is_cancelled
 from durable_nb.engine.execution import Execution, Left
+from durable_nb.engine.inline import is_cancelled
 from durable_nb.engine.regular import RegularRun
 from durable_nb.errors import (
     DurableError,

@@ -37,11 +37,13 @@ from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_giv
 
 if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
+    from durable_nb.engine.thread import EngineThread
     from durable_nb.tasks.refs import RunHost
     from durable_nb.tasks.task import BulkItem, Task
 
 logger = logging.getLogger("durable_nb")
 DRAIN_SECONDS = 2.0
+CLOSED = "The engine was closed while this call waited; what was started is safe in the log and goes on with the next engine."
 
 
 class Engine:
@@ -58,6 +60,7 @@ class Engine:
         self,
         path: Path,
         host: RunHost,
+        thread: EngineThread,
         registry: Registry,
         *,
         clock: Clock,
@@ -68,6 +71,7 @@ class Engine:
     ) -> None:
         self.path = path
         self.host = host
+        self.thread = thread
         self.registry = registry
         self.clock = clock
         self.home = home
@@ -78,6 +82,7 @@ class Engine:
         self.executions: dict[int, Execution] = {}
         self.waiters: dict[int, list[asyncio.Future[tuple[str, Outcome]]]] = {}
         self.failure: LogFailedError | None = None
+        self._is_closing = False
         self._slots = slots or Slots()
         self._work: set[asyncio.Task[None]] = set()
 
@@ -142,6 +147,7 @@ class Engine:
 
     async def close(self) -> None:
         """Give back every run to the log, where another worker or the next engine finds them, and close it."""
+        self._is_closing = True
         for task in list(self._work):
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
@@ -152,11 +158,7 @@ class Engine:
             await self.writer.submit(
                 lambda connection: runs.release_all(connection, self.worker, reason="its engine was closed", at=at, worked=worked)
             )
-        self._tell_waiters(
-            EngineStoppedError(
-                "The engine was closed while this call waited; the run is safe in the log and goes on with the next engine."
-            )
-        )
+        self._tell_waiters(EngineStoppedError(CLOSED))
         await self.writer.close()
         await self.writer_connection.close()
         await self.reader.close()
@@ -343,6 +345,8 @@ class Engine:
     def _refuse_stopped(self) -> None:
         if self.failure is not None:
             raise self.failure
+        if self._is_closing:
+            raise EngineStoppedError(CLOSED)
 
 
 def _signed(run: NewRun, signature: bytes) -> NewRun:

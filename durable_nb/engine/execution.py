@@ -15,13 +15,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.engine.current import CURRENT, INLINE, is_cancelled
+from durable_nb.engine.current import CURRENT, INLINE
 from durable_nb.engine.cursor import Cursor
+from durable_nb.engine.inline import outcome_of
 from durable_nb.engine.loop import MOVES, Moves
 from durable_nb.engine.waiting import Pending, waits_durably
+from durable_nb.engine.worktime import WorkTime
 from durable_nb.errors import DurableError, Evicted, ExecutionTimeoutError, NonDeterminismError, family
 from durable_nb.log import checkpoints, runs, waits
-from durable_nb.log.records import Ask, Claim, Completion, Failure, NewWait, Outcome, Recorded
+from durable_nb.log.records import Ask, Claim, Completion, NewWait, Outcome, Recorded
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import check_text
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     import sqlite3
 
     from durable_nb.engine.engine import Engine
-    from durable_nb.engine.timers import Alarm
     from durable_nb.tasks.task import Task
 
 LEAVE_SECONDS = 1.0
@@ -67,9 +68,7 @@ class Execution:
         self._main: asyncio.Task[Any] | None = None
         self._out = asyncio.get_running_loop().create_future()
         self._rest_since: float | None = None
-        self._worked = claim.worked
-        self._busy_since: float | None = None
-        self._budget: Alarm | None = None
+        self._work = WorkTime(engine, task.options.execution_timeout, claim.worked, self._time_out)
         self._timed_out = False
         self._refused: BaseException | None = None
         self._file = task.function.__code__.co_filename
@@ -87,11 +86,10 @@ class Execution:
         scope.run(MOVES.set, self._moves)
         self._main = asyncio.get_running_loop().create_task(self._call(value, context), context=scope)
         self._main.add_done_callback(lambda _: self._come_out(), context=contextvars.Context())
-        if not self.cursor.is_replaying:
-            self._start_clock()
+        self._count_work()
         await self._out
         self._is_inside = False
-        self._stop_clock()
+        self._work.stop()
         await self._sweep()
         return self._left()
 
@@ -113,7 +111,7 @@ class Execution:
         if self._is_leaving or self._main is None or not self._main.done():
             return Left(parked=self.cursor.diverged)
         error = asyncio.CancelledError("the task cancelled itself") if self._main.cancelled() else self._main.exception()
-        if self.cursor.diverged and (error is None or _comes_from(error, self.cursor.diverged)):
+        if self.cursor.diverged and (error is None or self.cursor.diverged in family(error)):
             return Left(parked=self.cursor.diverged)
         if error is not None:
             return Left(error=error)
@@ -144,9 +142,7 @@ class Execution:
         self._is_inside, self._is_leaving = False, True
         self._later(self._come_out)
         for pending in self._pending.values():
-            if not pending.done():
-                pending.set_exception(Evicted())
-                pending.exception()  # an await that its code gave up wants no warning
+            pending.fail(Evicted())
         self._pending.clear()
         if self._main is not None and not self._moves.any:  # it awaits something foreign
             self._main.cancel()
@@ -212,54 +208,24 @@ class Execution:
         if recorded is not None:
             return node, await self.outcome(node, pending, ask)
         asked_at = self.engine.clock.now()
+
+        def done(connection: sqlite3.Connection) -> list[Completion]:
+            self.fence(connection)
+            if write is not None:
+                write(connection)
+            place, at = (self.claim.number, self.claim.branch, node), self.engine.clock.now()
+            return [checkpoints.add_done(connection, *place, ask, outcome, asked_at=asked_at, at=at)]
+
         self._inline += 1
         try:
-            outcome = await self._do(work)
-            self._submit(lambda connection: self._write_done(connection, node, ask, outcome, asked_at, write))
+            outcome = await outcome_of(work, self.claim.id)
+            self._submit(done)
             return node, await self.outcome(node, pending, ask)
         except asyncio.CancelledError:
             self._abandon(node, ask, asked_at)
             raise
         finally:
             self._inline -= 1
-
-    async def _do(self, work: Callable[[], Awaitable[str]]) -> Outcome:
-        token = INLINE.set(True)
-        try:
-            return Outcome(await work())
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            return Outcome(failure=Failure.of(error, self.claim.id))  # its own code raised it
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            return Outcome(failure=Failure.of(error, self.claim.id))
-        finally:
-            INLINE.reset(token)
-
-    def _write_done(
-        self,
-        connection: sqlite3.Connection,
-        node: int,
-        ask: Ask,
-        outcome: Outcome,
-        asked_at: float,
-        write: Callable[[sqlite3.Connection], None] | None,
-    ) -> list[Completion]:
-        self.fence(connection)
-        if write is not None:
-            write(connection)
-        return [
-            checkpoints.add_done(
-                connection,
-                self.claim.number,
-                self.claim.branch,
-                node,
-                ask,
-                outcome,
-                asked_at=asked_at,
-                at=self.engine.clock.now(),
-            )
-        ]
 
     async def outcome(self, node: int, pending: Pending, ask: Ask) -> Outcome:
         """Wait for the delivery of an ask; a failure is raised by whoever decodes the outcome."""
@@ -329,7 +295,7 @@ class Execution:
         """
         pending = Pending(loop=self.engine.loop)
         if not self._is_abandoned and asyncio._get_running_loop() is self.engine.loop:
-            asyncio.get_running_loop().call_soon(_fail, pending, error)
+            asyncio.get_running_loop().call_soon(pending.fail, error)
         return pending
 
     def _later(self, work: Callable[[], None]) -> None:
@@ -401,7 +367,7 @@ class Execution:
             if delivery is None:
                 self._rest()
                 return
-            self._start_clock()
+            self._count_work()
             node, outcome = delivery
             pending = self._pending.pop(node, None)
             if pending is not None and not pending.done():
@@ -413,12 +379,11 @@ class Execution:
             is_waiting = self.is_waiting()
             if is_waiting and (divergence := self.cursor.starve()):
                 for pending in self._pending.values():
-                    if not pending.done():
-                        pending.set_exception(divergence)
+                    pending.fail(divergence)
                 self._pending.clear()
                 return
             if is_waiting:
-                self._stop_clock()
+                self._work.stop()
         self._rest_since = self.engine.clock.now()
         self.engine.dispatcher.rests(self)
 
@@ -434,40 +399,17 @@ class Execution:
         """When the run last came to rest, UTC seconds."""
         return self._rest_since or 0.0
 
-    # ------------------------------------------------------------ the working clock
-
     @property
     def worked(self) -> float:
         """Seconds of this attempt in which some part of the run was not in a durable wait; replay not counted."""
-        since = self._busy_since
-        return self._worked + (self.engine.clock.now() - since if since is not None else 0.0)
+        return self._work.total
 
-    def _start_clock(self) -> None:
-        limit = self.task.options.execution_timeout
-        if limit is None or self._busy_since is not None or self.cursor.is_replaying:
-            return
-        self._busy_since = self.engine.clock.now()
-        self._budget = self.engine.timers.alarm(limit - self._worked, self._time_out)
-
-    def _stop_clock(self) -> None:
-        self._worked = self.worked
-        self._busy_since = None
-        if self._budget is not None:
-            self._budget.cancel()
-            self._budget = None
+    def _count_work(self) -> None:
+        if not self.cursor.is_replaying:
+            self._work.start()
 
     def _time_out(self) -> None:
         self._timed_out = True
         self.leave()
         if self._main is not None:
             self._main.cancel()  # it works, so it stands at no ask of ours
-
-
-def _fail(pending: Pending, error: BaseException) -> None:
-    if not pending.done():
-        pending.set_exception(error)
-
-
-def _comes_from(error: BaseException, cause: BaseException) -> bool:
-    """Whether an exception is another, or was raised from it, or groups it."""
-    return cause in family(error)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
 import logging
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from durable_nb.engine.loop import EngineLoop
+from durable_nb.engine.current import CURRENT, INLINE
+from durable_nb.engine.loop import MOVES, EngineLoop
 from durable_nb.errors import EngineStoppedError, Evicted, NonDeterminismError, SyncCallError, family
 from durable_nb.log.records import format_trace
 
@@ -48,9 +50,18 @@ class EngineThread:
         async def run() -> Any:
             return await make()
 
-        if self.loop.is_closed():
+        self._refuse_stopped()
+        context = contextvars.copy_context()
+        current = CURRENT.get()
+        if current is not None and current.engine.thread is not self:  # another engine's task: here it is a caller like any other
+            context.run(CURRENT.set, None)
+            context.run(INLINE.set, False)
+            context.run(MOVES.set, None)
+        return context.run(asyncio.run_coroutine_threadsafe, run(), self.loop)
+
+    def _refuse_stopped(self) -> None:
+        if not self._thread.is_alive():
             raise EngineStoppedError("The engine is closed: load durable_nb again.")
-        return asyncio.run_coroutine_threadsafe(run(), self.loop)
 
     def call(self, make: Callable[[], Awaitable[Any]], *, aio: str) -> Any:
         """Run a coroutine on the engine's loop and wait for it, from synchronous code. An interrupt stops the waiting only.
@@ -63,6 +74,8 @@ class EngineThread:
         future = self.submit(make)
         while not future.done():
             concurrent.futures.wait([future], timeout=WAIT_SECONDS)
+            if not future.done():
+                self._refuse_stopped()
         return future.result()
 
     async def aio_call(self, make: Callable[[], Awaitable[Any]]) -> Any:
@@ -81,6 +94,7 @@ class EngineThread:
             await done.wait()
             handle.cancel()
             if not future.done():
+                self._refuse_stopped()
                 done.clear()
         return future.result()
 

@@ -21,6 +21,12 @@ TIMED = ("sleep", "wait_for")  # these wait for asyncio's own timer
 class Pending(asyncio.Future[Outcome]):
     """An ask whose outcome was not delivered yet."""
 
+    def fail(self, error: BaseException) -> None:
+        """Raise an error where it is awaited; an await that its code gave up wants no warning."""
+        if not self.done():
+            self.set_exception(error)
+            self.exception()
+
 
 def waits_durably(task: asyncio.Task[Any], tasks: Collection[asyncio.Task[Any]], pendings: Collection[Pending]) -> bool:
     """Whether a task waits for an ask, for a task of its run, or in a primitive of asyncio that one of those will wake."""

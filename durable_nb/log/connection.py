@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from durable_nb.errors import LogBusyError, LogError, LogUnwritableError, NewerLogError, NotALogError
+from durable_nb.errors import EngineStoppedError, LogBusyError, LogError, LogUnwritableError, NewerLogError, NotALogError
 from durable_nb.log.ids import new_id
 
 T = TypeVar("T")
@@ -39,14 +39,22 @@ class Connection:
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
+        self._is_closed = False
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` with the raw connection on its thread; give what it gives, raise what it raises."""
+        """Run `work` with the raw connection on its thread; give what it gives, raise what it raises.
+
+        Raises:
+            EngineStoppedError: it was closed.
+        """
+        if self._is_closed:
+            raise EngineStoppedError("The log was closed before this was done; a later call opens it again.")
         connection = self._connection
         return await connection._execute(work, connection._conn)  # type: ignore[no-any-return, no-untyped-call]
 
     async def close(self) -> None:
         """Finish what is queued and close."""
+        self._is_closed = True
         await self._connection.close()
 
 
@@ -186,7 +194,7 @@ def statements(script: str) -> list[str]:
     return found
 
 
-def explain(error: sqlite3.Error, path: Path) -> LogError:
+def explain(error: Exception, path: Path) -> LogError:
     """Give SQLite's error as a sentence that says what to do."""
     match getattr(error, "sqlite_errorname", ""):
         case name if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

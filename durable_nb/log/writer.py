@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from durable_nb.errors import LogFailedError
+from durable_nb.errors import EngineStoppedError, LogFailedError
 from durable_nb.log.connection import Connection, explain
 
 T = TypeVar("T")
@@ -52,6 +52,7 @@ class Writer:
         self._on_failure = on_failure
         self._waiting: list[Item] = []
         self._failed: LogFailedError | None = None
+        self._is_closed = False
         self._wake = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._work(), name="durable_nb writer")
 
@@ -63,31 +64,31 @@ class Writer:
             then: runs on the loop right after the commit, before anything committed later is answered.
         """
         item = Item(work, asyncio.get_running_loop().create_future(), then)
-        if self._failed:
-            item.done.set_exception(self._failed)
+        if self._failed or self._is_closed:
+            item.done.set_exception(self._failed or EngineStoppedError("The log was closed before this was written to it."))
+            item.done.exception()
         else:
             self._waiting.append(item)
             self._wake.set()
         return item.done
 
     async def close(self) -> None:
-        """Write what is waiting, then stop."""
-        while self._waiting and not self._failed:
-            await asyncio.wait([self._waiting[-1].done])
-        self._task.cancel()
+        """Write what is waiting, answer it, then stop; what is submitted from now on is refused."""
+        self._is_closed = True
+        self._wake.set()
         await asyncio.wait([self._task])
 
     async def _work(self) -> None:
-        while True:
+        while not self._is_closed:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 try:
                     await self._connection.run(lambda connection, batch=batch: transact(connection, batch))  # type: ignore[misc]
-                except sqlite3.Error as error:
+                except Exception as error:  # an error that is not SQLite's fails the batch as well: nobody may wait for ever
                     if (
-                        error.sqlite_errorname == "SQLITE_BUSY"
+                        getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY"
                     ):  # another program holds the write lock: nothing is lost, so wait on
                         logger.warning("%s durable_nb waits for it.", explain(error, self._path))
                         self._waiting[:0] = batch
@@ -108,7 +109,7 @@ class Writer:
                 item.done.set_exception(item.failure)
                 item.done.exception()  # whoever does not wait for it does not want the warning
 
-    def _fail(self, batch: list[Item], error: sqlite3.Error) -> None:
+    def _fail(self, batch: list[Item], error: Exception) -> None:
         self._failed = LogFailedError(
             f"A commit failed: {explain(error, self._path)} The engine stopped; what was not acknowledged is not in the log. "
             "Mend the cause (disk space, permissions), then load durable_nb again."

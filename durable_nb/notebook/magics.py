@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from durable_nb.client import make_options
 from durable_nb.errors import (
     DeclarationError,
     ExpressionError,
@@ -42,6 +41,7 @@ from durable_nb.notebook.arguments import (
 from durable_nb.notebook.cells import Cell
 from durable_nb.notebook.display import show
 from durable_nb.notebook.handle import Handle, detail_of
+from durable_nb.tasks.options import make_options
 from durable_nb.views.text import run_history, runs_table
 from durable_nb.views.words import brief, counted, visible
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from durable_nb.errors import DeclarationError
+from durable_nb.errors import DeclarationError, DurableError
+from durable_nb.tasks.payload import encode
+
+if TYPE_CHECKING:
+    from durable_nb.tasks.task import Kind
 
 DURATION_PARTS = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|w)", re.ASCII)
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -119,3 +124,26 @@ class TaskOptions:
             return min(self.backoff_factor**retry_count, ceiling)
         except OverflowError:
             return min(3.15e8, ceiling)
+
+
+def make_options(kind: Kind, options: Mapping[str, Any]) -> TaskOptions:
+    """Check the options of a declaration; durations become seconds.
+
+    Raises:
+        DeclarationError: an option that is unknown, is not for this kind of task, or cannot work.
+    """
+    known = {field.name for field in fields(TaskOptions)} - ({"eviction_policy"} if kind == "task" else set())
+    for option in options:
+        if option not in known:
+            raise DeclarationError(f"@durable.{kind} has no option '{option}'; it has {', '.join(sorted(known))}.")
+    seconds = {
+        option: parse_duration(options[option], of=option).total_seconds()
+        for option in ("execution_timeout", "schedule_timeout")
+        if options.get(option) is not None
+    }
+    metadata = options.get("default_additional_metadata") or {}
+    try:
+        encode(metadata, of="default_additional_metadata")
+    except DurableError as error:
+        raise DeclarationError(str(error)) from None
+    return TaskOptions(**{**options, **seconds, "default_additional_metadata": metadata})
