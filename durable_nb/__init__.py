@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from durable_nb.client import Durable as Durable
     from durable_nb.engine.context import Context as Context
-    from durable_nb.engine.context import DurableContext as DurableContext
-    from durable_nb.engine.context import SleepResult as SleepResult
+    from durable_nb.engine.durable_context import DurableContext as DurableContext
+    from durable_nb.engine.durable_context import SleepResult as SleepResult
     from durable_nb.errors import DurableError as DurableError
     from durable_nb.errors import NonDeterminismError as NonDeterminismError
     from durable_nb.errors import NonRetryableException as NonRetryableException
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 HOMES = {
     "Context": "engine.context",
     "Durable": "client",
-    "DurableContext": "engine.context",
+    "DurableContext": "engine.durable_context",
     "DurableError": "errors",
     "EmptyModel": "tasks.payload",
     "EvictionPolicy": "tasks.options",
@@ -40,7 +40,7 @@ HOMES = {
     "RunCancelledError": "errors",
     "RunRef": "tasks.refs",
     "SleepCondition": "tasks.conditions",
-    "SleepResult": "engine.context",
+    "SleepResult": "engine.durable_context",
     "TaskRunError": "errors",
     "UserEventCondition": "tasks.conditions",
     "or_": "tasks.conditions",

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.engine.context import Context, DurableContext
+from durable_nb.engine.context import Context
+from durable_nb.engine.durable_context import DurableContext
 from durable_nb.engine.execution import Execution, Left
 from durable_nb.engine.inline import is_cancelled
 from durable_nb.engine.regular import RegularRun

@@ -1,4 +1,4 @@
-"""`Durable`: what a person holds. Declares tasks, opens the log, runs tasks, pushes events, tells how runs are.
+"""`Durable`: the app object. Declares tasks, opens the log, runs tasks.
 
 One async core on the engine's thread; every sync form is that core called through `EngineThread.call`, made in one place.
 The engine starts when it is first needed. All methods may be called from any thread, the aio forms from any event loop.
@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.client.events import Events
+from durable_nb.client.runs import Runs
 from durable_nb.engine.current import CURRENT
 from durable_nb.errors import DeclarationError, EngineStoppedError, InertLogError, SyncCallError
 from durable_nb.log.connection import Durability, prepare
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from durable_nb.engine.clock import Clock
     from durable_nb.engine.dispatch import Slots
     from durable_nb.engine.engine import Engine
-    from durable_nb.log.records import Claim, EventReport, NewRun, RunView
+    from durable_nb.log.records import Claim, NewRun
 
 LOG_VARIABLE = "DURABLE_NB_LOG"
 DEFAULT_LOG = "durable.db"
@@ -69,8 +71,8 @@ class Durable:
 
         self.path = Path(log if log is not None else os.environ.get(LOG_VARIABLE) or DEFAULT_LOG).expanduser().absolute()
         self.tasks = Registry()
-        self.event = Events(self)
-        self.runs = Runs(self)
+        self.event = Events(self, "durable.event")
+        self.runs = Runs(self, "durable.runs")
         self.home = home
         self._durability: Durability = durability
         self._slots = slots
@@ -291,116 +293,6 @@ class Durable:
 
         engine = self.engine
         return await self.aio_call(lambda: result(engine, ref))
-
-
-class Events:
-    """`durable.event`: pushing events."""
-
-    def __init__(self, host: Durable) -> None:
-        self._host = host
-
-    async def aio_push(
-        self,
-        key: str,
-        payload: object = None,
-        *,
-        additional_metadata: Mapping[str, object] | None = None,
-        scope: str | None = None,
-    ) -> EventReport:
-        """Push an event; inside a durable task as a checkpoint. It reaches every wait that was registered before it.
-
-        Args:
-            key: such as ``"approve:sales"``. payload: any JSON value, or a model.
-            scope: waits with a scope take only events of theirs.
-
-        Returns:
-            What it did: `.matched_runs` (ids), `.near_misses` (filters that failed on it).
-        """
-        from durable_nb.engine.running import push
-
-        engine = self._host.engine
-        return await self._host.aio_call(  # type: ignore[no-any-return]
-            lambda: push(engine, key, {} if payload is None else payload, scope=scope, metadata=dict(additional_metadata or {}))
-        )
-
-    def push(
-        self,
-        key: str,
-        payload: object = None,
-        *,
-        additional_metadata: Mapping[str, object] | None = None,
-        scope: str | None = None,
-    ) -> EventReport:
-        """As `aio_push`, from synchronous code."""
-        return self._host.call(  # type: ignore[no-any-return]
-            lambda: self.aio_push(key, payload, additional_metadata=additional_metadata, scope=scope),
-            aio="await durable.event.aio_push(…)",
-        )
-
-
-class Runs:
-    """`durable.runs`: reading runs, and taking up blocked ones."""
-
-    def __init__(self, host: Durable) -> None:
-        self._host = host
-
-    async def aio_get(self, run: str) -> RunView:
-        """Give a run's state by its id, the start or end of one, or ``#number``.
-
-        Raises:
-            UnknownRunError: none has it, or several do.
-        """
-        from durable_nb.log import reads
-
-        return await self._read(lambda connection: reads.find_run(connection, run))  # type: ignore[no-any-return]
-
-    def get(self, run: str) -> RunView:
-        """As `aio_get`, from synchronous code."""
-        return self._host.call(lambda: self.aio_get(run), aio="await durable.runs.aio_get(…)")  # type: ignore[no-any-return]
-
-    async def aio_list(
-        self, *, status: str | None = None, task: str | None = None, parent: str | None = None, limit: int = 50, offset: int = 0
-    ) -> list[RunView]:
-        """Give runs, the newest first; only roots unless `parent` (a run's id) is given."""
-        from durable_nb.log import reads
-
-        return await self._read(  # type: ignore[no-any-return]
-            lambda connection: reads.list_runs(connection, status=status, task=task, parent=parent, limit=limit, offset=offset)
-        )
-
-    def list(self, **filters: Any) -> list[RunView]:
-        """As `aio_list`, from synchronous code."""
-        return self._host.call(lambda: self.aio_list(**filters), aio="await durable.runs.aio_list(…)")  # type: ignore[no-any-return]
-
-    async def aio_get_result(self, run: str) -> Any:
-        """Wait for the end of a run; give its output."""
-        return await self.ref_to(await self.aio_get(run)).aio_result()
-
-    def get_run_ref(self, run: str) -> RunRef[Any]:
-        """Give a ref to a run of the log."""
-        return self.ref_to(self.get(run))
-
-    def ref_to(self, run: RunView) -> RunRef[Any]:
-        """Give a ref to a run."""
-        return RunRef(self._host, run.id, run.number, run.task)
-
-    async def aio_retake(self, run: str) -> bool:
-        """Take up a blocked run again; give whether it was blocked."""
-        from durable_nb.log import runs
-
-        engine, view = self._host.engine, await self.aio_get(run)
-
-        async def retake() -> bool:
-            at = engine.clock.now()
-            done = await engine.writer.submit(lambda connection: runs.unpark(connection, view.number, at=at))
-            engine.dispatcher.look()
-            return done
-
-        return await self._host.aio_call(retake)  # type: ignore[no-any-return]
-
-    async def _read(self, work: Callable[[Any], Any]) -> Any:
-        engine = self._host.engine
-        return await self._host.aio_call(lambda: engine.reader.run(work))
 
 
 def _forked(durable: weakref.ref[Durable]) -> None:
