@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from durable_nb.errors import DurableError as DurableError
     from durable_nb.errors import NonDeterminismError as NonDeterminismError
     from durable_nb.errors import NonRetryableException as NonRetryableException
+    from durable_nb.errors import ParentOutputError as ParentOutputError
     from durable_nb.errors import RunCancelledError as RunCancelledError
     from durable_nb.errors import TaskRunError as TaskRunError
+    from durable_nb.tasks.conditions import ParentCondition as ParentCondition
     from durable_nb.tasks.conditions import SleepCondition as SleepCondition
     from durable_nb.tasks.conditions import UserEventCondition as UserEventCondition
     from durable_nb.tasks.conditions import or_ as or_
     from durable_nb.tasks.options import EvictionPolicy as EvictionPolicy
     from durable_nb.tasks.payload import EmptyModel as EmptyModel
     from durable_nb.tasks.refs import RunRef as RunRef
+    from durable_nb.tasks.workflow import Workflow as Workflow
 
 __version__ = "0.1.0"
 
@@ -37,12 +40,15 @@ HOMES = {
     "EvictionPolicy": "tasks.options",
     "NonDeterminismError": "errors",
     "NonRetryableException": "errors",
+    "ParentCondition": "tasks.conditions",
+    "ParentOutputError": "errors",
     "RunCancelledError": "errors",
     "RunRef": "tasks.refs",
     "SleepCondition": "tasks.conditions",
     "SleepResult": "engine.durable_context",
     "TaskRunError": "errors",
     "UserEventCondition": "tasks.conditions",
+    "Workflow": "tasks.workflow",
     "or_": "tasks.conditions",
 }
 __all__ = sorted(HOMES)  # noqa: PLE0605  the keys are literals

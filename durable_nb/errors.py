@@ -100,6 +100,14 @@ class RunCancelledError(DurableError):
     """The awaited run was cancelled."""
 
 
+class EndedAsCancelled(RunCancelledError):  # noqa: N818  it ends a run, and is no error of it
+    """Raised by a program of the engine's own, to end its run as CANCELLED."""
+
+
+class ParentOutputError(DurableError, ValueError):
+    """A task asked for the output of a task that is not its parent, or was skipped."""
+
+
 class ExecutionTimeoutError(DurableError, TimeoutError):
     """An attempt worked for longer than its `execution_timeout`, waits not counted."""
 

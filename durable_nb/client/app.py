@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from durable_nb.engine.dispatch import Slots
     from durable_nb.engine.engine import Engine
     from durable_nb.log.records import Claim, NewRun
+    from durable_nb.tasks.workflow import Workflow
 
 LOG_VARIABLE = "DURABLE_NB_LOG"
 DEFAULT_LOG = "durable.db"
@@ -118,11 +119,37 @@ class Durable:
             Task(function, host=self, kind=kind, name=name, options=checked, input_validator=validator, description=description)
         )
 
+    def workflow(self, name: str, *, input_validator: Any = None, description: str | None = None, **options: Any) -> Workflow:
+        """Declare a workflow (DAG): a graph of tasks, which are declared by ``@workflow.task(parents=[...])`` and the like.
+
+        Args:
+            name: unique among the tasks of this app object.
+            input_validator: the type of the input, to which it is validated before a run is written; else any JSON value is
+                taken, and each task reads it as its own annotation says.
+            options: `default_priority` (its tasks' too), `default_additional_metadata`, `schedule_timeout`, `eviction_policy`,
+                and `retries` with `backoff_factor` and `backoff_max_seconds`: a retry runs the tasks again that failed, and
+                those after them.
+
+        Raises:
+            DeclarationError: an option that cannot work.
+        """
+        from durable_nb.client.workflows import declare
+
+        return declare(self, name, input_validator, description, options)
+
     def add(self, task: Task[Any]) -> Task[Any]:
-        """Serve a task from now on; one of the same name is replaced."""
+        """Serve a task from now on; one of the same name is replaced.
+
+        Raises:
+            ExpressionError: a condition of a workflow's task does not compile.
+        """
+        from durable_nb.client.workflows import check, complete
+
+        check(task)
         self.tasks.add(task)
         if self._engine is not None:
             self._engine.post(self._engine.dispatcher.look)
+            complete(self._engine, task)
         return task
 
     # ------------------------------------------------------------ the engine

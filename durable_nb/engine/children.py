@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.asks import ask_child, ask_of
 from durable_nb.engine.dispatch import Reservation
-from durable_nb.errors import ChildKeyConflictError, DurableError, RunCancelledError, TaskRunError
+from durable_nb.errors import (
+    ChildKeyConflictError,
+    DurableError,
+    FailedTaskRunExceptionGroup,
+    RunCancelledError,
+    TaskRunError,
+    family,
+)
 from durable_nb.log import checkpoints, runs
 from durable_nb.log.records import ENDED, Ask, Claim, Completion, Failure, NewRun, Outcome
 from durable_nb.tasks.payload import decode
@@ -126,8 +133,9 @@ async def result_in_task(execution: Execution, ref: RunRef[Any], task: Task[Any]
 def _result(engine: Engine, task: Task[Any] | None, node: int, outcome: Outcome, *, wait: bool) -> Any:
     if outcome.failure is not None:
         error = error_of(outcome.failure)
-        if isinstance(error, TaskRunError):
-            error.node_id = node
+        for item in family(error):
+            if isinstance(item, TaskRunError):
+                item.node_id = node
         return error
     if wait:
         return decode(outcome.value or "null", *([task.output_adapter] if task else []))
@@ -141,4 +149,6 @@ def error_of(failure: Failure) -> Any:
         return RunCancelledError(failure.message)
     if failure.type == ChildKeyConflictError.__name__:
         return ChildKeyConflictError(failure.message)
+    if failure.members:
+        return FailedTaskRunExceptionGroup(failure.message, [member.to_error() for member in failure.members])
     return failure.to_error()

@@ -139,3 +139,8 @@ class Cursor:
             return None
         cut = min(self._asked_before[node] for node in nodes)
         return cut, sorted(node for node in nodes if node < cut)
+
+    def drop_for_retry(self, failed: Iterable[int]) -> tuple[int, list[int]] | None:
+        """As `cut_for_retry`, for a program in which a failure leads to no ask: everything but the failures is kept."""
+        nodes = sorted({node for node in failed if node in self._asked_before})
+        return (self.next_node, nodes) if nodes else None

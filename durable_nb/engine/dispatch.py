@@ -22,13 +22,16 @@ from durable_nb.engine.durable_context import DurableContext
 from durable_nb.engine.execution import Execution, Left
 from durable_nb.engine.inline import is_cancelled
 from durable_nb.engine.regular import RegularRun
+from durable_nb.engine.siblings import find_siblings
 from durable_nb.errors import (
     DurableError,
+    EndedAsCancelled,
     IllegalTaskOutputError,
     InputValidationError,
     LogFailedError,
     NonRetryableException,
     PayloadTooLargeError,
+    RunCancelledError,
     ScheduleTimeoutError,
     StaleEpochError,
     TaskRunError,
@@ -38,6 +41,7 @@ from durable_nb.log import checkpoints, runs
 from durable_nb.log.records import Claim, Failure, Outcome
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import decode
+from durable_nb.tasks.workflow import Workflow
 
 if TYPE_CHECKING:
     import sqlite3
@@ -233,7 +237,9 @@ class Dispatcher:
         running = RegularRun(engine, claim, task, lane)
         try:
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
-            outcome = Outcome(await running.run(value, Context(engine, claim, task, value)))
+            context = Context(engine, claim, task, value)
+            await find_siblings(engine, claim, context)
+            outcome = Outcome(await running.run(value, context))
         except BaseException as error:  # whatever a task raises is its outcome, but for our own cancelling
             if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
@@ -256,7 +262,9 @@ class Dispatcher:
                     execution
                 )  # what arrived between the reading and this line, or for a branch that was left
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
-            left = await execution.run(value, DurableContext(execution, value))
+            context = DurableContext(execution, value)
+            await find_siblings(engine, claim, context)
+            left = await execution.run(value, context)
         except InputValidationError as error:
             left = Left(error=error)
         finally:
@@ -270,16 +278,21 @@ class Dispatcher:
             await self._park(claim, f"It diverged: {left.parked}", worked=worked)
         elif left.outcome is not None:
             await self._finish(claim, "COMPLETED", left.outcome, worked=worked)
+        elif isinstance(left.error, EndedAsCancelled):
+            cancelled = Outcome(failure=Failure(RunCancelledError.__name__, str(left.error), run_id=claim.id))
+            await self._finish(claim, "CANCELLED", cancelled, worked=worked)
         elif left.error is not None:
             failed = [
                 error.node_id for error in family(left.error) if isinstance(error, TaskRunError) and error.node_id is not None
             ]
-            await self._fail(claim, task, left.error, worked=worked, cut=execution.cursor.cut_for_retry(failed))
+            cursor = execution.cursor
+            cut = cursor.drop_for_retry(failed) if isinstance(task, Workflow) else cursor.cut_for_retry(failed)
+            await self._fail(claim, task, left.error, worked=worked, cut=cut)
 
     async def _fail(
         self, claim: Claim, task: Task[Any], error: BaseException, *, worked: float, cut: tuple[int, list[int]] | None
     ) -> None:
-        engine, failure = self._engine, Failure.of(error, claim.id)
+        engine, failure = self._engine, Failure.of(error, claim.id, with_members=isinstance(task, Workflow))
         if not self._is_retried(claim, task, error):
             await self._finish(claim, "FAILED", Outcome(failure=failure), worked=worked)
             return

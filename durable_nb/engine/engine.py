@@ -27,6 +27,7 @@ from durable_nb.engine.registry import Registry
 from durable_nb.engine.threads import Threads
 from durable_nb.engine.timers import Timers
 from durable_nb.engine.watch import Watch
+from durable_nb.engine.workflow import take_up
 from durable_nb.errors import EngineStoppedError, IllegalTaskOutputError, InputValidationError, LogFailedError
 from durable_nb.log import runs, waits
 from durable_nb.log.connection import Durability, connect
@@ -34,6 +35,7 @@ from durable_nb.log.ids import new_id
 from durable_nb.log.records import ENDED, Claim, Completion, EventReport, NewRun, Outcome, format_trace
 from durable_nb.log.writer import Writer
 from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given, encode_input
+from durable_nb.tasks.workflow import Workflow
 
 if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
@@ -105,6 +107,9 @@ class Engine:
         self.clock.on_jump(lambda: self.post(self._jump))
         for work in (self.dispatcher.work(), self.timers.work(), self.watch.work()):
             self._begin(work)
+        for task in self.registry:
+            if isinstance(task, Workflow):
+                take_up(self, task)
         self.dispatcher.look()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -249,7 +254,14 @@ class Engine:
                 check_text(text, of=of)
         if item.priority not in (None, 1, 2, 3):
             raise InputValidationError(f"priority={item.priority!r} is unknown: give 1 (low), 2 or 3 (high).")
+        task.check_runnable()
         whole, passed = encode_input(item.input, task.input_adapter, of=f"the input of task '{task.name}'")
+        return self.run_of(task, item, whole, parent=parent, index=index, key=key), passed
+
+    def run_of(
+        self, task: Task[Any], item: BulkItem, whole: str, *, parent: Claim | None, index: int | None, key: str | None = None
+    ) -> NewRun:
+        """Make the record of a new run whose input is JSON text already. May be called from any thread."""
         inherited = decode(parent.metadata) if parent else {}
         metadata = {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}
         run = NewRun(
@@ -267,7 +279,7 @@ class Engine:
             home=parent.home if parent else self.home,
         )
         signature = self.sign(run)
-        return (run if signature is None else _signed(run, signature)), passed
+        return run if signature is None else _signed(run, signature)
 
     async def start_runs(
         self, task: Task[Any], new_runs: Sequence[NewRun], *, parent_id: str | None = None

@@ -222,7 +222,7 @@ class Execution:
             self._submit(done)
             return node, await self.outcome(node, pending, ask)
         except asyncio.CancelledError:
-            self._abandon(node, ask, asked_at)
+            self.abandon(node, ask, asked_at)
             raise
         finally:
             self._inline -= 1
@@ -232,7 +232,7 @@ class Execution:
         try:
             return await pending
         except asyncio.CancelledError:
-            self._abandon(node, ask, self.engine.clock.now())
+            self.abandon(node, ask, self.engine.clock.now())
             raise
 
     def register(self, ask: Ask, new_waits: Sequence[NewWait], *, at: float) -> tuple[int, Pending]:
@@ -312,7 +312,8 @@ class Execution:
                 "A memo or step asked the engine for something: it is one checkpoint and makes no others. Ask from the task."
             )
 
-    def _abandon(self, node: int, ask: Ask, asked_at: float) -> None:
+    def abandon(self, node: int, ask: Ask, asked_at: float) -> None:
+        """Take down that nobody waits for an ask any more; nothing, if its outcome was delivered."""
         if not self._is_inside or self._pending.pop(node, None) is None:
             return
 

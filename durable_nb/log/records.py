@@ -6,8 +6,9 @@ import json
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from durable_nb.errors import TaskRunError
+from durable_nb.errors import FailedTaskRunExceptionGroup, TaskRunError
 
 ENGINE_FOLDER = str(Path(__file__).parent.parent / "engine")
 
@@ -50,10 +51,17 @@ class Failure:
     message: str
     trace: str = ""
     run_id: str = ""
+    members: tuple[Failure, ...] = ()  # of a workflow's run of which several tasks failed
 
     @classmethod
-    def of(cls, error: BaseException, run_id: str = "") -> Failure:
-        """Take down an exception; one that came from another run keeps its own account."""
+    def of(cls, error: BaseException, run_id: str = "", *, with_members: bool = False) -> Failure:
+        """Take down an exception; one that came from another run keeps its own account.
+
+        Args:
+            with_members: whether the members of a group are failures that whoever waits for the run is to see.
+        """
+        if with_members and isinstance(error, FailedTaskRunExceptionGroup):
+            return cls(type(error).__name__, error.message, "", run_id, tuple(cls.of(member) for member in error.exceptions))
         if isinstance(error, TaskRunError):
             return cls(holdable(error.exc_type), holdable(error.exc), holdable(error.trace), error.task_run_external_id or run_id)
         return cls(type(error).__name__, holdable(_message_of(error)), holdable(format_trace(error)), run_id)
@@ -62,15 +70,21 @@ class Failure:
     def from_json(cls, text: str) -> Failure:
         """Read what `to_json` wrote; what is not of that form is the message."""
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
+            return cls._read(json.loads(text))
+        except (ValueError, TypeError, AttributeError):
             return cls("UnreadableError", text)
 
     def to_json(self) -> str:
         """Give it as the log keeps it."""
-        return json.dumps(
-            {"type": self.type, "message": self.message, "trace": self.trace, "run_id": self.run_id}, ensure_ascii=False
-        )
+        return json.dumps(self._plain(), ensure_ascii=False)
+
+    @classmethod
+    def _read(cls, fields: dict[str, Any]) -> Failure:
+        return cls(**{**fields, "members": tuple(cls._read(member) for member in fields.get("members", ()))})
+
+    def _plain(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {"type": self.type, "message": self.message, "trace": self.trace, "run_id": self.run_id}
+        return {**fields, "members": [member._plain() for member in self.members]} if self.members else fields
 
     def to_error(self) -> TaskRunError:
         """Give the one error that live and replayed code see."""

@@ -25,6 +25,7 @@ from durable_nb.log import definitions as stored
 from durable_nb.log.definitions import StoredDefinition
 from durable_nb.tasks.options import EvictionPolicy, TaskOptions
 from durable_nb.tasks.task import Kind, Task
+from durable_nb.tasks.workflow import WorkflowTask
 
 APP = "app"
 TASK = "task:"
@@ -106,7 +107,8 @@ class Session:
         for task in declared:
             function: Any = task.function
             is_kept = task.name in self._kept and self._kept[task.name].task is task
-            if not is_kept and function.__globals__ is namespace:
+            is_alone = not isinstance(task, WorkflowTask)  # one of a workflow is nothing without it, whose cell is run again
+            if is_alone and not is_kept and function.__globals__ is namespace:
                 try:
                     lines += self._keep_declared(task, function)
                 except DurableError as error:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
 
 from durable_nb.errors import DeclarationError
 from durable_nb.tasks.options import format_duration
+
+if TYPE_CHECKING:
+    from durable_nb.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,27 @@ class UserEventCondition:
         return self.readable_data_key or self.event_key
 
 
+@dataclass(frozen=True)
+class ParentCondition:
+    """Satisfied when `expression` holds for the output of a parent.
+
+    For `wait_for`, `skip_if` and `cancel_if` of a workflow's task; judged once, when all parents of the task have ended.
+
+    Attributes:
+        parent: one of the task's parents.
+        expression: CEL over ``output`` (the parent's output; ``{"skipped": true}`` where it was skipped) and ``input`` (the
+            workflow's); empty means any. One that fails on them counts as not satisfied, and the run's log says why.
+
+    Example:
+        >>> @wf.task(parents=[count], skip_if=ParentCondition(count, "output.rows == 0"))  # doctest: +SKIP
+        ... def load(input: EmptyModel, ctx: Context) -> None: ...
+    """
+
+    parent: Task[Any]
+    expression: str | None = None
+    readable_data_key: str | None = None
+
+
 Condition = SleepCondition | UserEventCondition
 
 
@@ -61,7 +86,7 @@ class OrGroup:
     conditions: tuple[Condition, ...]
 
 
-def or_(*conditions: Condition) -> OrGroup:
+def or_(*conditions: Condition | ParentCondition) -> OrGroup:
     """Give a group that is satisfied by any of its conditions.
 
     Raises:
@@ -70,18 +95,25 @@ def or_(*conditions: Condition) -> OrGroup:
     >>> group = or_(SleepCondition(timedelta(hours=1)), UserEventCondition("order:paid"))
     """
     for condition in conditions:
-        if not isinstance(condition, SleepCondition | UserEventCondition):
-            raise DeclarationError(f"or_ takes SleepCondition and UserEventCondition, not {type(condition).__name__}.")
+        if not isinstance(condition, SleepCondition | UserEventCondition | ParentCondition):
+            raise DeclarationError(
+                f"or_ takes SleepCondition, UserEventCondition and ParentCondition, not {type(condition).__name__}."
+            )
     if not conditions:
         raise DeclarationError("or_ needs at least one condition.")
-    return OrGroup(conditions)
+    return OrGroup(cast("tuple[Condition, ...]", conditions))  # `grouped` and `gate` tell where a ParentCondition may stand
 
 
 def grouped(conditions: tuple[Condition | OrGroup, ...]) -> tuple[OrGroup, ...]:
     """Give the top-level conditions of a wait as groups, a lone condition as a group of its own."""
     if not conditions:
         raise DeclarationError("aio_wait_for needs at least one condition.")
-    return tuple(item if isinstance(item, OrGroup) else or_(item) for item in conditions)
+    groups = tuple(item if isinstance(item, OrGroup) else or_(item) for item in conditions)
+    if any(isinstance(condition, ParentCondition) for group in groups for condition in group.conditions):
+        raise DeclarationError(
+            "A ParentCondition is for wait_for, skip_if and cancel_if of a workflow's task, not for aio_wait_for."
+        )
+    return groups
 
 
 def describe(groups: tuple[OrGroup, ...]) -> str:

@@ -126,8 +126,11 @@ class TaskOptions:
             return min(3.15e8, ceiling)
 
 
-def make_options(kind: Kind, options: Mapping[str, Any]) -> TaskOptions:
+def make_options(kind: Kind, options: Mapping[str, Any], *, form: str | None = None) -> TaskOptions:
     """Check the options of a declaration; durations become seconds.
+
+    Args:
+        form: the declaration as people write it, for errors.
 
     Raises:
         DeclarationError: an option that is unknown, is not for this kind of task, or cannot work.
@@ -135,7 +138,7 @@ def make_options(kind: Kind, options: Mapping[str, Any]) -> TaskOptions:
     known = {field.name for field in fields(TaskOptions)} - ({"eviction_policy"} if kind == "task" else set())
     for option in options:
         if option not in known:
-            raise DeclarationError(f"@durable.{kind} has no option '{option}'; it has {', '.join(sorted(known))}.")
+            raise DeclarationError(f"{form or f'@durable.{kind}'} has no option '{option}'; it has {', '.join(sorted(known))}.")
     seconds = {
         option: parse_duration(options[option], of=option).total_seconds()
         for option in ("execution_timeout", "schedule_timeout")

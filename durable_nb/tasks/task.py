@@ -93,6 +93,9 @@ class Task(Generic[Output]):
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name}>"
 
+    def check_runnable(self) -> None:
+        """Refuse (DeclarationError) what cannot be run, or not by itself."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself, without the engine: for unit tests of regular tasks."""
         return self.function(*args, **kwargs)

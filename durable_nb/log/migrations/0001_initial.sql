@@ -76,6 +76,7 @@ CREATE INDEX run_parent ON run (parent, number) WHERE parent IS NOT NULL;
 CREATE INDEX run_child_key ON run (parent, child_key) WHERE child_key IS NOT NULL;
 CREATE INDEX run_status ON run (status, number);
 CREATE INDEX run_task ON run (task, number);
+CREATE INDEX run_blocked ON run (task) WHERE blocked_reason IS NOT NULL;
 
 -- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own.
 CREATE TABLE branch (

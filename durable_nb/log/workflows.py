@@ -1,0 +1,86 @@
+"""Reads and transactions on the runs of workflows, whose tasks are children of theirs.
+
+Invariant: what a task sees of the others lies in the lineage of the branch that asked for it, so that a reset or a retry of the
+workflow's run takes nothing from under a task that runs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from durable_nb.log.checkpoints import branch_of
+from durable_nb.log.payloads import loaded
+from durable_nb.log.records import Failure, Outcome
+from durable_nb.log.runs import journal
+
+ASKED_BY = "SELECT branch FROM checkpoint WHERE child = ? AND run = ?"
+
+ENDED_SIBLINGS = """
+SELECT checkpoint.branch, checkpoint.node, checkpoint.kind, checkpoint.fingerprint, child.task
+FROM checkpoint LEFT JOIN run AS child ON child.number = checkpoint.child
+WHERE checkpoint.run = ? AND checkpoint.kind IN ('child', 'skip') AND checkpoint.seq IS NOT NULL"""
+
+OUTCOME = "SELECT outcome, error FROM checkpoint WHERE run = ? AND branch = ? AND node = ?"
+
+UNPARK = """
+UPDATE run SET blocked_reason = NULL, ready_at = ?
+WHERE task = ? AND version = ? AND blocked_reason LIKE 'It diverged:%' RETURNING number"""
+
+GRANDPARENT = """
+SELECT grandparent.id FROM run JOIN run AS grandparent ON grandparent.number = run.parent WHERE run.number = ?"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a task of a workflow may know of the others.
+
+    Attributes:
+        outcomes: by the name of the runs' task.
+        skips: fingerprints of the tasks that were skipped.
+        parent_id: of the run that spawned the workflow's.
+    """
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    skips: set[bytes] = field(default_factory=set)
+    parent_id: str | None = None
+
+
+def load_ended(connection: sqlite3.Connection, workflow: int, task_run: int, names: Collection[str]) -> Ended:
+    """Give how tasks of a workflow's run ended, as one of its tasks may see it.
+
+    Args:
+        workflow: the number of the workflow's run. task_run: that of the task's run.
+        names: under which the log has the runs of those that are asked for; none: of nobody.
+    """
+    row = connection.execute(GRANDPARENT, (workflow,)).fetchone()
+    ended = Ended(parent_id=row[0] if row else None)
+    asked_by = connection.execute(ASKED_BY, (task_run, workflow)).fetchone()
+    if not names or asked_by is None:
+        return ended
+    wanted = frozenset(names)
+    for branch, node, kind, fingerprint, name in connection.execute(ENDED_SIBLINGS, (workflow,)).fetchall():
+        if kind == "child" and name not in wanted:
+            continue
+        if branch_of(connection, workflow, asked_by[0], node) != branch:
+            continue
+        if kind == "skip":
+            ended.skips.add(fingerprint)
+        else:
+            value, error = connection.execute(OUTCOME, (workflow, branch, node)).fetchone()
+            ended.outcomes[name] = Outcome(loaded(connection, value), Failure.from_json(error) if error else None)
+    return ended
+
+
+def priority_of(connection: sqlite3.Connection, number: int) -> int:
+    """Give a run's priority."""
+    return int(connection.execute("SELECT priority FROM run WHERE number = ?", (number,)).fetchone()[0])
+
+
+def unpark_diverged(connection: sqlite3.Connection, task: str, version: str, *, at: float) -> int:
+    """Let the runs of a task try again that were started with this version and diverged; give their number."""
+    rows = connection.execute(UNPARK, (at, task, version)).fetchall()
+    for (number,) in rows:
+        journal(connection, number, at, "unblocked", {})
+    return len(rows)
