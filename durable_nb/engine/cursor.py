@@ -79,6 +79,10 @@ class Cursor:
         self._unasked.discard(node)
         return node, recorded
 
+    def is_given_up(self, node: int) -> bool:
+        """Whether the log has it already that the run's code stopped waiting for a node."""
+        return node in self._recorded and self._recorded[node].abandoned
+
     def finish(self) -> None:
         """Check, when the function has returned, that everything recorded was asked.
 

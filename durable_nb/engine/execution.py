@@ -314,7 +314,7 @@ class Execution:
 
     def abandon(self, node: int, ask: Ask, asked_at: float) -> None:
         """Take down that nobody waits for an ask any more; nothing, if its outcome was delivered."""
-        if not self._is_inside or self._pending.pop(node, None) is None:
+        if not self._is_inside or self._pending.pop(node, None) is None or self.cursor.is_given_up(node):
             return
 
         def work(connection: sqlite3.Connection) -> list[Completion]:

@@ -34,7 +34,7 @@ from durable_nb.log.records import Ask, Completion, Outcome
 from durable_nb.tasks.conditions import ParentCondition, UserEventCondition
 from durable_nb.tasks.payload import decode
 from durable_nb.tasks.task import BulkItem
-from durable_nb.tasks.workflow import Plan, Workflow, WorkflowTask, difference
+from durable_nb.tasks.workflow import Plan, Workflow, WorkflowTask, difference, plan_of, task_for
 
 if TYPE_CHECKING:
     from durable_nb.engine.durable_context import DurableContext
@@ -79,6 +79,7 @@ class Conductor:
         self._engine = self._execution.engine
         self._claim = self._execution.claim
         self._workflow = cast("Workflow", self._execution.task)
+        self._tasks = self._workflow.tasks  # as they are now: a task that is declared later changes no run that is under way
         self._asked: dict[int, Asked] = {}
         self._arrived: asyncio.Queue[Asked] = asyncio.Queue()
         self._ends: dict[str, End] = {}
@@ -95,16 +96,16 @@ class Conductor:
         for name in [name for name, number in self._unsettled.items() if not number]:
             self._consider(name)
         await self._all_arrived()
-        last = self._workflow.task_for("success")
+        last = task_for("success", self._tasks)
         if last is not None and all(end.how in ("completed", "skipped") for end in self._ends.values()):
             self._start(last)
             await self._all_arrived()
         await self._refuse_failed()
-        return {name: decode(self._ends[name].outcome.value or "null") for name in self._workflow.tasks if name in self._ends}
+        return {name: decode(self._ends[name].outcome.value or "null") for name in self._tasks if name in self._ends}
 
     async def _refuse_failed(self) -> None:
         failed = {name: end for name, end in self._ends.items() if end.how == "failed"}
-        notify = self._workflow.task_for("failure")
+        notify = task_for("failure", self._tasks)
         if failed and notify is not None and self._claim.retry_count >= self._workflow.options.retries:
             self._start(notify)
             await self._all_arrived()
@@ -122,7 +123,7 @@ class Conductor:
 
     async def _check_plan(self) -> None:
         """Take down the shape with which the run begins; refuse to go on with another one."""
-        now, name = self._workflow.plan(), self._workflow.name
+        now, name = plan_of(self._tasks), self._workflow.name
         is_begun = self._execution.cursor.is_replaying or self._claim.branch > 1
         if not is_begun and self._claim.version not in (None, self._workflow.version):
             self._diverge(f"workflow '{name}' in another shape", f"one of the tasks {', '.join(now)}")
@@ -163,7 +164,7 @@ class Conductor:
         Returns:
             Its end, if it has come without any ask: a task before it failed.
         """
-        task = self._workflow.tasks[name]
+        task = self._tasks[name]
         parents = {parent.part.short_name: self._ends[parent.part.short_name] for parent in task.part.parents}
         if any(end.how in ("failed", "barred") for end in parents.values()):
             return End("barred")

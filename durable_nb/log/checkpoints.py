@@ -82,12 +82,11 @@ def complete_waiting_on(connection: sqlite3.Connection, child: int, outcome: Out
 
 def abandon(connection: sqlite3.Connection, run: int, branch: int, node: int, ask: Ask, *, asked_at: float) -> None:
     """Take down that the run's own code stopped waiting for a checkpoint; a memo or step in flight has no row until then."""
-    done = connection.execute(
-        "UPDATE checkpoint SET abandoned = 1 WHERE run = ? AND branch = ? AND node = ?", (run, branch, node)
-    )
-    if not done.rowcount:
+    asked_on = branch_of(connection, run, branch, node)
+    if asked_on is None:
         add_ask(connection, run, branch, node, ask, at=asked_at)
-        connection.execute("UPDATE checkpoint SET abandoned = 1 WHERE run = ? AND branch = ? AND node = ?", (run, branch, node))
+    branch = asked_on or branch
+    connection.execute("UPDATE checkpoint SET abandoned = 1 WHERE run = ? AND branch = ? AND node = ?", (run, branch, node))
     connection.execute("DELETE FROM wait WHERE run = ? AND branch = ? AND node = ?", (run, branch, node))
 
 

@@ -15,7 +15,7 @@ from durable_nb.log.payloads import loaded
 from durable_nb.log.records import Failure, Outcome
 from durable_nb.log.runs import journal
 
-ASKED_BY = "SELECT branch FROM checkpoint WHERE child = ? AND run = ?"
+ASKED_BY = "SELECT branch FROM checkpoint INDEXED BY checkpoint_child WHERE child = ? AND run = ?"  # else a whole run is read
 
 ENDED_SIBLINGS = """
 SELECT checkpoint.branch, checkpoint.node, checkpoint.kind, checkpoint.fingerprint, child.task

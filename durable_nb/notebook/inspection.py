@@ -7,7 +7,7 @@ what was shown.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -18,6 +18,8 @@ from durable_nb.errors import DurableError, InertLogError
 from durable_nb.log import definitions as stored
 from durable_nb.log.connection import open_sqlite, prepare
 from durable_nb.log.definitions import StoredDefinition, UnfinishedRuns
+from durable_nb.tasks.task import Task
+from durable_nb.tasks.workflow import Workflow
 from durable_nb.views.text import log_line
 from durable_nb.views.words import BY_STATUS, brief, counted, visible
 
@@ -59,8 +61,12 @@ def _tasks(extension: Extension) -> Table:
         table.add_column(column)
     for task in sorted(extension.durable.tasks, key=lambda task: task.name):
         origin = "the log" if task.is_restored else "a cell"
-        table.add_row(Text(brief(task.name, 60)), Text(task.kind.replace("_", " ")), Text(task.version or ""), Text(origin))
+        table.add_row(Text(brief(task.name, 60)), Text(_kind(task)), Text(task.version or ""), Text(origin))
     return table
+
+
+def _kind(task: Task[Any]) -> str:
+    return "workflow" if isinstance(task, Workflow) else task.kind.replace("_", " ")
 
 
 # ---------------------------------------------------------------- trust

@@ -7,11 +7,11 @@ only this function runs. Declarations do no I/O; that a graph has no cycle follo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, Protocol, TypeVar, cast, overload
 
 from pydantic import AfterValidator, TypeAdapter
 
@@ -21,10 +21,12 @@ from durable_nb.tasks.options import TaskOptions, make_options
 from durable_nb.tasks.payload import check_text
 from durable_nb.tasks.task import Host, Kind, Output, Task
 
+Result = TypeVar("Result")
 GateCondition = Condition | ParentCondition
 Conditions = GateCondition | OrGroup | Sequence[GateCondition | OrGroup]
 Gate = tuple[tuple[GateCondition, ...], ...]  # all groups must be satisfied, each by one of its conditions
 Plan = dict[str, dict[str, Any]]
+NO_TASKS = "0" * 16  # the version of a workflow without tasks
 
 OF_THE_WORKFLOW = {  # options that Hatchet knows for a whole workflow only
     "input_validator",
@@ -35,6 +37,15 @@ OF_THE_WORKFLOW = {  # options that Hatchet knows for a whole workflow only
     "default_additional_metadata",
     "idempotency",
 }
+
+
+class Declarer(Protocol):
+    """A decorator that makes a function a task of a workflow."""
+
+    @overload
+    def __call__(self, function: Callable[..., Coroutine[Any, Any, Result]], /) -> WorkflowTask[Result]: ...
+    @overload
+    def __call__(self, function: Callable[..., Result], /) -> WorkflowTask[Result]: ...
 
 
 class WorkflowHost(Host, Protocol):
@@ -139,7 +150,7 @@ class Workflow(Task[dict[str, Any]]):
         if not self.has_validator:
             self.input_adapter = ANYTHING
         self.tasks: dict[str, WorkflowTask[Any]] = {}
-        self.version = version_of(self.plan())
+        self.version = NO_TASKS
 
     def __repr__(self) -> str:
         return f"<workflow {self.name}: {', '.join(self.tasks) or 'no tasks yet'}>"
@@ -153,14 +164,6 @@ class Workflow(Task[dict[str, Any]]):
         if not any(task.part.when == "parents" for task in self.tasks.values()):
             raise DeclarationError(f"Workflow '{self.name}' has no tasks: declare one by @{self.name}.task() before it is run.")
 
-    def plan(self) -> Plan:
-        """Give the graph's shape as JSON, by task."""
-        return {name: task.part.as_plan() for name, task in self.tasks.items()}
-
-    def task_for(self, when: str) -> WorkflowTask[Any] | None:
-        """Give the task that runs after ``"success"`` or ``"failure"``."""
-        return next((task for task in self.tasks.values() if task.part.when == when), None)
-
     # ------------------------------------------------------------ declaring
 
     def task(
@@ -172,7 +175,7 @@ class Workflow(Task[dict[str, Any]]):
         skip_if: Conditions = (),
         cancel_if: Conditions = (),
         **options: Any,
-    ) -> Callable[[Callable[..., Any]], WorkflowTask[Any]]:
+    ) -> Declarer:
         """Declare a regular task of the workflow: ``(input, ctx)`` with the workflow's input, sync or async.
 
         Args:
@@ -200,18 +203,18 @@ class Workflow(Task[dict[str, Any]]):
         skip_if: Conditions = (),
         cancel_if: Conditions = (),
         **options: Any,
-    ) -> Callable[[Callable[..., Any]], WorkflowTask[Any]]:
+    ) -> Declarer:
         """Declare a durable task of the workflow: ``async def f(input, ctx)`` with a `DurableContext`; else as `task`."""
         return self._declarer("durable_task", name, options, parents=parents, gates=(wait_for, skip_if, cancel_if))
 
-    def on_failure_task(self, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], WorkflowTask[Any]]:
+    def on_failure_task(self, name: str | None = None, **options: Any) -> Declarer:
         """Declare the task that runs once when a task has failed, after all others ended and the run's last retry.
 
         ``ctx.task_run_errors`` tells it what failed. The run stays FAILED, whatever comes of it.
         """
         return self._declarer("task", name, options, when="failure")
 
-    def on_success_task(self, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], WorkflowTask[Any]]:
+    def on_success_task(self, name: str | None = None, **options: Any) -> Declarer:
         """Declare the task that runs last, when every other task has completed or was skipped.
 
         It may ask for the outputs of all. It is a task as any other: its output is part of the result, and its failure fails
@@ -228,7 +231,7 @@ class Workflow(Task[dict[str, Any]]):
         parents: Sequence[Task[Any]] = (),
         gates: tuple[Conditions, Conditions, Conditions] = ((), (), ()),
         when: str = "parents",
-    ) -> Callable[[Callable[..., Any]], WorkflowTask[Any]]:
+    ) -> Declarer:
         decorator = kind if when == "parents" else f"on_{when}_task"
         form = f"@{self.name}.{decorator}"
         if name is not None and not isinstance(name, str):
@@ -270,7 +273,7 @@ class Workflow(Task[dict[str, Any]]):
     def _take_in(self, task: WorkflowTask[Any]) -> None:
         before = self.tasks, self.version
         self.tasks = {**self.tasks, task.part.short_name: task}
-        self.version = version_of(self.plan())
+        self.version = version_with(self.version or NO_TASKS, task.part)
         try:
             cast("WorkflowHost", self.host).add(task)
         except BaseException:
@@ -298,7 +301,7 @@ class Workflow(Task[dict[str, Any]]):
                 f"Workflow '{self.name}' has a task '{name}' already: take another name, or declare the workflow anew "
                 f'(durable.workflow(name="{self.name}")) and all of its tasks after it.'
             )
-        other = self.task_for(when) if when != "parents" else None
+        other = task_for(when, self.tasks) if when != "parents" else None
         if other is not None:
             raise DeclarationError(
                 f"Workflow '{self.name}' has an on_{when}_task already, '{other.part.short_name}': a workflow has one."
@@ -331,9 +334,20 @@ def gate(conditions: Conditions, parents: Sequence[Task[Any]], *, of: str) -> Ga
     return cast("Gate", groups)
 
 
-def version_of(plan: Plan) -> str:
-    """Give the hash of a shape; the order of declaration is no part of it."""
-    return blake2b(json.dumps(plan, sort_keys=True).encode(), digest_size=8).hexdigest()
+def plan_of(tasks: Mapping[str, WorkflowTask[Any]]) -> Plan:
+    """Give a graph's shape as JSON, by task."""
+    return {name: task.part.as_plan() for name, task in tasks.items()}
+
+
+def task_for(when: str, tasks: Mapping[str, WorkflowTask[Any]]) -> WorkflowTask[Any] | None:
+    """Give the task that runs after ``"success"`` or ``"failure"``."""
+    return next((task for task in tasks.values() if task.part.when == when), None)
+
+
+def version_with(version: str, part: Part) -> str:
+    """Give the hash of a shape that gets one more task; a sum, so that the order of declaration is no part of it."""
+    digest = blake2b(json.dumps([part.short_name, part.as_plan()], sort_keys=True).encode(), digest_size=8).digest()
+    return f"{(int(version, 16) + int.from_bytes(digest)) % 2**64:016x}"
 
 
 def difference(before: Plan, now: Plan) -> tuple[str, str] | None:

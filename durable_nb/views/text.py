@@ -172,11 +172,14 @@ def _kind(checkpoint: CheckpointView) -> str:
 RECORDED = State("✓", "recorded", "green")
 OPEN = State("◌", "open", "magenta")
 GIVEN_UP = State("⊘", "given up", "yellow")
+PASSED_OVER = {"skip": State("↷", "skipped", "cyan"), "cancel": words.CANCELLED}  # a workflow's tasks that did not run
 
 
 def _state(checkpoint: CheckpointView) -> State:
     if checkpoint.is_failed:
         return words.FAILED
+    if checkpoint.kind in PASSED_OVER:
+        return PASSED_OVER[checkpoint.kind]
     if checkpoint.seq is not None:
         return RECORDED
     return GIVEN_UP if checkpoint.is_abandoned else OPEN

@@ -93,7 +93,12 @@ def test_a_task_waits_for_its_event_and_sleep(bench: Bench, how: str) -> None:
     rig.waits("sleep:1h")
     bench.clock.advance(HOUR)
     assert rig.ref.result() == {"a": 5, "b": 5}
-    assert rig.asked() == ["plan plan of wf: a, b", "child wf:a", "wait wait for go if input.ok and 1h (wait_for of b)", "child wf:b"]
+    assert rig.asked() == [
+        "plan plan of wf: a, b",
+        "child wf:a",
+        "wait wait for go if input.ok and 1h (wait_for of b)",
+        "child wf:b",
+    ]
 
 
 @by_interruption

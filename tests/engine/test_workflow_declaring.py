@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
@@ -78,18 +78,19 @@ def test_there_is_one_task_for_failure_and_one_for_success(etl: Workflow) -> Non
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda parent: {"skip_if": ParentCondition(parent, "output > 1")}, "looks at the output of <task etl:parent>: take it into"),
+        (
+            lambda parent: {"skip_if": ParentCondition(parent, "output > 1")},
+            "looks at the output of <task etl:parent>: take it into",
+        ),
         (lambda parent: {"wait_for": "soon"}, "wait_for of task 'noop': or_ takes SleepCondition, UserEventCondition and Parent"),
         (lambda parent: {"wait_for": SleepCondition(timedelta(-1))}, "wait_for of task 'noop' sleeps for .*zero or more"),
-        (lambda parent: {"wait_for": SleepCondition(5)}, "sleeps for 5: give a timedelta"),
+        (lambda parent: {"wait_for": SleepCondition(cast("timedelta", 5))}, "sleeps for 5: give a timedelta"),
         (lambda parent: {"input_validator": Order}, "has no option 'input_validator': give it to durable.workflow"),
         (lambda parent: {"default_priority": 2}, "has no option 'default_priority': give it to durable.workflow"),
         (lambda parent: {"retrys": 2}, "@etl.task has no option 'retrys'; it has .*retries"),
     ],
 )
-def test_conditions_and_options_that_cannot_work(
-    etl: Workflow, make: Callable[[Any], dict[str, Any]], message: str
-) -> None:
+def test_conditions_and_options_that_cannot_work(etl: Workflow, make: Callable[[Any], dict[str, Any]], message: str) -> None:
     parent = etl.task(name="parent")(noop)
     with pytest.raises(DeclarationError, match=message):
         etl.task(**make(parent))(noop)
@@ -99,7 +100,8 @@ def test_conditions_and_options_that_cannot_work(
 def test_expressions_are_compiled_when_they_are_declared(durable: Durable, etl: Workflow) -> None:
     parent = etl.task(name="parent")(noop)
     version = etl.version
-    for conditions in (ParentCondition(parent, "output >"), [or_(UserEventCondition("go", "input.(")), ParentCondition(parent)]):
+    wrong: list[Any] = [ParentCondition(parent, "output >"), [or_(UserEventCondition("go", "input.(")), ParentCondition(parent)]]
+    for conditions in wrong:
         with pytest.raises(ExpressionError):
             etl.task(parents=[parent], cancel_if=conditions)(noop)
     assert (list(etl.tasks), etl.version) == (["parent"], version)
@@ -120,7 +122,7 @@ def test_a_parent_condition_is_not_for_waits(durable: Durable, etl: Workflow) ->
 def test_options_of_a_workflow(durable: Durable) -> None:
     with pytest.raises(DeclarationError, match="no option 'execution_timeout', since a workflow's run does nothing but wait"):
         durable.workflow(name="etl", execution_timeout=5)
-    with pytest.raises(DeclarationError, match="durable.workflow has no option 'retrys'"):
+    with pytest.raises(DeclarationError, match=r"durable\.workflow has no option 'retrys'"):
         durable.workflow(name="etl", retrys=5)
     with pytest.raises(DeclarationError, match="is written with parentheses"):
         durable.workflow(name="etl").task(noop)  # type: ignore[arg-type]

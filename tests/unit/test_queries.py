@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.log import checkpoints, reads, runs, waits
+from durable_nb.log import checkpoints, reads, runs, waits, workflows
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
@@ -23,6 +23,9 @@ HOT = {
         "SELECT run, branch, node FROM checkpoint WHERE child = ? AND seq IS NULL",
         r"USING INDEX checkpoint_child",
     ),
+    "a task's place in its workflow": (workflows.ASKED_BY, r"USING INDEX checkpoint_child"),
+    "a workflow's ended tasks": (workflows.ENDED_SIBLINGS, r"SEARCH checkpoint USING PRIMARY KEY"),
+    "diverged runs of a workflow": (workflows.UNPARK, r"USING INDEX run_blocked"),
     "due": (waits.DUE, r"USING (COVERING )?INDEX wait_due"),
     "candidates": (waits.CANDIDATES, r"USING INDEX wait_key"),
     "next due": (
