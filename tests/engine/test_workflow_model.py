@@ -60,7 +60,7 @@ class Oracle:
     nodes: list[Node]
     retries: int
     how: dict[str, str] = field(default_factory=dict)
-    open: dict[str, dict[str, list[set[str]]]] = field(default_factory=dict)  # task → gate → groups still unsatisfied
+    open: dict[str, dict[str, list[list[str]]]] = field(default_factory=dict)  # task → gate → groups still unsatisfied
     runs: dict[str, int] = field(default_factory=dict)
 
     def settle(self) -> None:
@@ -91,11 +91,11 @@ class Oracle:
         return moved
 
     def _look(self, node: Node) -> None:
-        looks: dict[str, list[set[str]] | None] = {}
+        looks: dict[str, list[list[str]] | None] = {}
         for gate in GATES:
             groups = node.gates.get(gate, [] if gate == "wait_for" else [[False]])
-            left = [{item for item in group if isinstance(item, str)} for group in groups if True not in group]
-            looks[gate] = None if set() in left else left
+            left = [[item for item in group if isinstance(item, str)] for group in groups if True not in group]
+            looks[gate] = None if [] in left else left
         decided = next((gate for gate in GATES if looks[gate] == []), None)
         if decided:
             self._decide(node, decided)
@@ -124,19 +124,7 @@ class Oracle:
 
     @property
     def waits(self) -> list[str]:
-        return sorted(
-            key
-            for name, gates in self.open.items()
-            for gate, groups in gates.items()
-            for group in groups
-            for key in self._keys(name, gate, group)
-        )
-
-    def _keys(self, name: str, gate: str, group: set[str]) -> list[str]:
-        """The conditions of a group, one named twice counted twice."""
-        [node] = [node for node in self.nodes if node.name == name]
-        same = [g for g in node.gates[gate] if True not in g and {item for item in g if isinstance(item, str)} == group]
-        return [item for item in same[0] if isinstance(item, str)]
+        return sorted(key for gates in self.open.values() for groups in gates.values() for group in groups for key in group)
 
 
 class Rig:
@@ -205,7 +193,7 @@ def end_of(rig: Rig) -> Any:
         return {error.exc}
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_a_random_graph_does_what_the_oracle_says(bench: Bench, seed: int) -> None:
     rng = random.Random(seed)
     nodes, retries = random_graph(rng), rng.choice([0, 0, 1, 2])
@@ -213,7 +201,7 @@ def test_a_random_graph_does_what_the_oracle_says(bench: Bench, seed: int) -> No
     rig = Rig(bench, nodes, retries)
     oracle.settle()
     for key in (*rng.choices(EVENTS, k=10), *EVENTS * 9):
-        wait_until(lambda: rig.keys() == oracle.waits, what=f"waits {oracle.waits} {rig.keys()} {nodes}")
+        wait_until(lambda: rig.keys() == oracle.waits, what=f"waits {oracle.waits} of {nodes}")
         if not oracle.open:
             break
         rig.interrupt(rng.choice(["no", "no", "evict", "close", "crash"]))
