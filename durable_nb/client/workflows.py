@@ -22,6 +22,8 @@ def declare(durable: Durable, name: str, input_validator: Any, description: str 
     from durable_nb.engine.workflow import conduct
 
     check_text(name, of="the workflow's name")
+    if not name:
+        raise DeclarationError(f'{FORM} needs a name: {FORM}(name="etl").')
     if "execution_timeout" in options:
         raise DeclarationError(
             f"{FORM} has no option 'execution_timeout', since a workflow's run does nothing but wait: give it to the tasks."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.engine.asks import ask_of
 from durable_nb.errors import ParentOutputError, TaskRunError
 from durable_nb.log import workflows
+from durable_nb.log.records import Ask, Outcome
 from durable_nb.log.workflows import Ended
 from durable_nb.tasks.payload import decode
 from durable_nb.tasks.task import Task
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from durable_nb.engine.context import Context
     from durable_nb.engine.engine import Engine
     from durable_nb.log.records import Claim
+
+
+def child_ask(task: Task[Any]) -> Ask:
+    """What the program of a workflow asks to have a task run."""
+    return ask_of("child", task.name, task.name)
+
+
+def skip_ask(name: str, reason: str = "") -> Ask:
+    """What it asks to have a task passed over."""
+    return ask_of("skip", f"{name}: {reason}", name)
 
 
 class Siblings:
@@ -47,7 +58,7 @@ class Siblings:
             raise ParentOutputError(
                 f"'{name}' was skipped, so '{self._here}' gets no output of it: ask ctx.was_skipped({name}) before."
             )
-        outcome = self._ended.outcomes.get(task.name)
+        outcome = self._ended.outcomes.get(child_ask(task).fingerprint)
         if outcome is None or outcome.failure is not None:
             raise ParentOutputError(f"'{name}' has no output for '{self._here}': it did not complete.")
         return decode(outcome.value or "null", task.output_adapter, of=f"the output of task '{task.name}'")
@@ -59,16 +70,12 @@ class Siblings:
             ParentOutputError: it is no parent.
         """
         name = self._name_of(task)
-        return ask_of("skip", "", name).fingerprint in self._ended.skips
+        return skip_ask(name).fingerprint in self._ended.outcomes
 
     def errors(self) -> dict[str, TaskRunError]:
         """Give the errors of those that failed, by name."""
-        failures = {
-            name: self._ended.outcomes[task.name].failure
-            for name, task in self._known.items()
-            if task.name in self._ended.outcomes
-        }
-        return {name: failure.to_error() for name, failure in failures.items() if failure is not None}
+        outcomes = {name: self._ended.outcomes.get(child_ask(task).fingerprint, Outcome()) for name, task in self._known.items()}
+        return {name: outcome.failure.to_error() for name, outcome in outcomes.items() if outcome.failure is not None}
 
     @property
     def _here(self) -> str:
@@ -95,6 +102,6 @@ async def find_siblings(engine: Engine, claim: Claim, context: Context) -> None:
     if part.when == "failure":
         after_all = {name: other for name, other in part.workflow.tasks.items() if other is not task}
     known = {parent.part.short_name: parent for parent in part.parents} if part.when == "parents" else after_all
-    names = [other.name for other in known.values()]
-    ended = await engine.reader.run(lambda connection: workflows.load_ended(connection, workflow, claim.number, names))
+    wanted = [ask.fingerprint for name, other in known.items() for ask in (child_ask(other), skip_ask(name))]
+    ended = await engine.reader.run(lambda connection: workflows.load_ended(connection, workflow, claim.number, wanted))
     context._siblings = Siblings(task, known, ended)

@@ -21,6 +21,7 @@ from durable_nb.engine.asks import ask_of, ask_wait
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.dispatch import Reservation
 from durable_nb.engine.gates import NEVER, Look, look_at
+from durable_nb.engine.siblings import child_ask, skip_ask
 from durable_nb.errors import (
     EndedAsCancelled,
     ExpressionEvaluationError,
@@ -239,7 +240,7 @@ class Conductor:
     def _start(self, task: WorkflowTask[Any]) -> None:
         """Ask for a task as a child, with the workflow's own input."""
         engine, claim = self._engine, self._claim
-        ask = ask_of("child", task.name, task.name)
+        ask = child_ask(task)
         reservation = Reservation(engine.dispatcher, task, 1)
 
         def write(connection: sqlite3.Connection, node: int) -> Completion | None:
@@ -260,8 +261,7 @@ class Conductor:
         self._expect(node, pending, ask, lambda outcome: self._end(name, End(_how(outcome), outcome, node)))
 
     def _skip(self, name: str, reason: str) -> None:
-        ask = ask_of("skip", f"{name}: {reason}", name)
-        self._ask_done(ask, SKIPPED, lambda outcome: self._end(name, End("skipped", outcome)))
+        self._ask_done(skip_ask(name, reason), SKIPPED, lambda outcome: self._end(name, End("skipped", outcome)))
 
     def _cancel(self, name: str, reason: str) -> None:
         ask = ask_of("cancel", f"{name}: {reason}", name)

@@ -6,6 +6,7 @@ workflow's run takes nothing from under a task that runs.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -18,9 +19,8 @@ from durable_nb.log.runs import journal
 ASKED_BY = "SELECT branch FROM checkpoint INDEXED BY checkpoint_child WHERE child = ? AND run = ?"  # else a whole run is read
 
 ENDED_SIBLINGS = """
-SELECT checkpoint.branch, checkpoint.node, checkpoint.kind, checkpoint.fingerprint, child.task
-FROM checkpoint LEFT JOIN run AS child ON child.number = checkpoint.child
-WHERE checkpoint.run = ? AND checkpoint.kind IN ('child', 'skip') AND checkpoint.seq IS NOT NULL"""
+SELECT branch, node, fingerprint FROM checkpoint
+WHERE run = ? AND kind IN ('child', 'skip') AND seq IS NOT NULL AND hex(fingerprint) IN (SELECT value FROM json_each(?))"""
 
 OUTCOME = "SELECT outcome, error FROM checkpoint WHERE run = ? AND branch = ? AND node = ?"
 
@@ -37,39 +37,31 @@ class Ended:
     """What a task of a workflow may know of the others.
 
     Attributes:
-        outcomes: by the name of the runs' task.
-        skips: fingerprints of the tasks that were skipped.
+        outcomes: of checkpoints, by fingerprint.
         parent_id: of the run that spawned the workflow's.
     """
 
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    skips: set[bytes] = field(default_factory=set)
+    outcomes: dict[bytes, Outcome] = field(default_factory=dict)
     parent_id: str | None = None
 
 
-def load_ended(connection: sqlite3.Connection, workflow: int, task_run: int, names: Collection[str]) -> Ended:
-    """Give how tasks of a workflow's run ended, as one of its tasks may see it.
+def load_ended(connection: sqlite3.Connection, workflow: int, task_run: int, fingerprints: Collection[bytes]) -> Ended:
+    """Give the outcomes of a workflow's run that one of its tasks may see.
 
     Args:
         workflow: the number of the workflow's run. task_run: that of the task's run.
-        names: under which the log has the runs of those that are asked for; none: of nobody.
+        fingerprints: of the checkpoints that are asked for.
     """
     row = connection.execute(GRANDPARENT, (workflow,)).fetchone()
     ended = Ended(parent_id=row[0] if row else None)
     asked_by = connection.execute(ASKED_BY, (task_run, workflow)).fetchone()
-    if not names or asked_by is None:
+    if not fingerprints or asked_by is None:
         return ended
-    wanted = frozenset(names)
-    for branch, node, kind, fingerprint, name in connection.execute(ENDED_SIBLINGS, (workflow,)).fetchall():
-        if kind == "child" and name not in wanted:
-            continue
-        if branch_of(connection, workflow, asked_by[0], node) != branch:
-            continue
-        if kind == "skip":
-            ended.skips.add(fingerprint)
-        else:
+    wanted = json.dumps([fingerprint.hex().upper() for fingerprint in fingerprints])
+    for branch, node, fingerprint in connection.execute(ENDED_SIBLINGS, (workflow, wanted)).fetchall():
+        if branch_of(connection, workflow, asked_by[0], node) == branch:
             value, error = connection.execute(OUTCOME, (workflow, branch, node)).fetchone()
-            ended.outcomes[name] = Outcome(loaded(connection, value), Failure.from_json(error) if error else None)
+            ended.outcomes[fingerprint] = Outcome(loaded(connection, value), Failure.from_json(error) if error else None)
     return ended
 
 

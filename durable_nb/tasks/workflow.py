@@ -170,10 +170,10 @@ class Workflow(Task[dict[str, Any]]):
         self,
         name: str | None = None,
         *,
-        parents: Sequence[Task[Any]] = (),
-        wait_for: Conditions = (),
-        skip_if: Conditions = (),
-        cancel_if: Conditions = (),
+        parents: Sequence[Task[Any]] | None = None,
+        wait_for: Conditions | None = None,
+        skip_if: Conditions | None = None,
+        cancel_if: Conditions | None = None,
         **options: Any,
     ) -> Declarer:
         """Declare a regular task of the workflow: ``(input, ctx)`` with the workflow's input, sync or async.
@@ -198,10 +198,10 @@ class Workflow(Task[dict[str, Any]]):
         self,
         name: str | None = None,
         *,
-        parents: Sequence[Task[Any]] = (),
-        wait_for: Conditions = (),
-        skip_if: Conditions = (),
-        cancel_if: Conditions = (),
+        parents: Sequence[Task[Any]] | None = None,
+        wait_for: Conditions | None = None,
+        skip_if: Conditions | None = None,
+        cancel_if: Conditions | None = None,
         **options: Any,
     ) -> Declarer:
         """Declare a durable task of the workflow: ``async def f(input, ctx)`` with a `DurableContext`; else as `task`."""
@@ -228,8 +228,8 @@ class Workflow(Task[dict[str, Any]]):
         name: str | None,
         options: dict[str, Any],
         *,
-        parents: Sequence[Task[Any]] = (),
-        gates: tuple[Conditions, Conditions, Conditions] = ((), (), ()),
+        parents: Sequence[Task[Any]] | None = None,
+        gates: tuple[Conditions | None, ...] = (None, None, None),
         when: str = "parents",
     ) -> Declarer:
         decorator = kind if when == "parents" else f"on_{when}_task"
@@ -247,9 +247,9 @@ class Workflow(Task[dict[str, Any]]):
 
         def declare(function: Callable[..., Any]) -> WorkflowTask[Any]:
             short_name = name or function.__name__
-            family = self._parents(short_name, parents)
+            family = self._parents(short_name, () if parents is None else parents)
             wait_for, skip_if, cancel_if = (
-                gate(conditions, family, of=f"{option} of task '{short_name}'")
+                gate(() if conditions is None else conditions, family, of=f"{option} of task '{short_name}'")
                 for option, conditions in zip(("wait_for", "skip_if", "cancel_if"), gates, strict=True)
             )
             self._refuse_second(short_name, when)

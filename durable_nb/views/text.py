@@ -44,9 +44,9 @@ class RunDetail:
 
 
 def run_summary(detail: RunDetail) -> Tree:
-    """Give a run as a small tree: its state, its children by task, what it waits for, its outcome."""
+    """Give a run as a small tree: its state, its children by task, what was passed over, what it waits for, its outcome."""
     tree = Tree(_headline(detail), guide_style="dim")
-    for label in (*_children(detail), *_waits(detail), *_outcome(detail, with_trace=False)):
+    for label in (*_children(detail), *_passed_over(detail), *_waits(detail), *_outcome(detail, with_trace=False)):
         tree.add(label)
     return tree
 
@@ -97,6 +97,17 @@ def _children(detail: RunDetail) -> Iterator[Text]:
     for task, counts in by_task:
         line = Text.assemble("children ", (brief(task), "bold"), ": ")
         yield line.append_text(_counts((words.BY_STATUS[status], count) for _, status, count in counts))
+
+
+def _passed_over(detail: RunDetail) -> Iterator[Text]:
+    """The tasks of a workflow that were not run, with the reason; many as a number."""
+    found = [checkpoint for checkpoint in detail.checkpoints if checkpoint.kind in PASSED_OVER]
+    if len(found) > FOLD:
+        yield _counts(Counter(_state(checkpoint) for checkpoint in found).items())
+        return
+    for checkpoint in found:
+        state = _state(checkpoint)
+        yield Text(f"{state} {brief(checkpoint.ask)}", style=state.colour)
 
 
 def _counts(counts: Iterable[tuple[State, int]]) -> Text:

@@ -124,6 +124,8 @@ def test_options_of_a_workflow(durable: Durable) -> None:
         durable.workflow(name="etl", execution_timeout=5)
     with pytest.raises(DeclarationError, match=r"durable\.workflow has no option 'retrys'"):
         durable.workflow(name="etl", retrys=5)
+    with pytest.raises(DeclarationError, match="needs a name"):
+        durable.workflow(name="")
     with pytest.raises(DeclarationError, match="is written with parentheses"):
         durable.workflow(name="etl").task(noop)  # type: ignore[arg-type]
 

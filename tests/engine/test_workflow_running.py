@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from durable_nb import Context, Durable, DurableContext, NonRetryableException, ParentOutputError, TaskRunError
+from durable_nb import Context, Durable, DurableContext, NonRetryableException, ParentOutputError, RunCancelledError, TaskRunError
+from durable_nb.engine.dispatch import Slots
 from durable_nb.errors import FailedTaskRunExceptionGroup
+from durable_nb.log.records import Failure, Outcome
 from durable_nb.tasks.workflow import Workflow
 from tests.engine.helpers import Bench, opened, wait_until
 
@@ -335,11 +337,31 @@ def test_a_workflow_as_a_child_and_children_of_its_tasks(bench: Bench, durable: 
     assert outer.run(4) == [one, one, two]
 
 
-def test_more_workflows_than_slots(bench: Bench) -> None:
-    """A waiting workflow gives its slot to the durable tasks that it waits for."""
-    from durable_nb.engine.dispatch import Slots
+def test_a_task_that_is_cancelled_while_it_is_queued_cancels_the_run(bench: Bench) -> None:
+    durable = bench.durable(slots=Slots(loop=0))
+    etl = durable.workflow(name="etl")
 
-    durable, gate = bench.durable(slots=Slots(durable=2)), threading.Event()
+    @etl.task()
+    async def a(input: Any, ctx: Context) -> None:
+        return None
+
+    @etl.task(parents=[a])
+    def b(input: Any, ctx: Context) -> None:
+        return None
+
+    ref = etl.run(wait_for_result=False)
+    [(number, epoch)] = wait_until(lambda: bench.rows("SELECT number, epoch FROM run WHERE task = 'etl:a'"))
+    cancelled = Outcome(failure=Failure(RunCancelledError.__name__, "somebody did"))
+    durable.call(lambda: durable.engine.end_unowned(number, epoch, "CANCELLED", cancelled), aio="")
+    with pytest.raises(RunCancelledError, match="was cancelled"):
+        ref.result()
+    assert kinds(bench)[1:] == ["child etl:a", "cancel b: 'a' was cancelled"]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_more_workflows_than_slots(bench: Bench, slots: int) -> None:
+    """A waiting workflow gives its slot to the durable tasks that it waits for."""
+    durable, gate = bench.durable(slots=Slots(durable=slots)), threading.Event()
     etl = durable.workflow(name="etl")
 
     @etl.durable_task()

@@ -23,7 +23,7 @@ HOT = {
         "SELECT run, branch, node FROM checkpoint WHERE child = ? AND seq IS NULL",
         r"USING INDEX checkpoint_child",
     ),
-    "a task's place in its workflow": (workflows.ASKED_BY, r"USING INDEX checkpoint_child"),
+    "a task's place in its workflow": (workflows.ASKED_BY, r"USING (COVERING )?INDEX checkpoint_child"),
     "a workflow's ended tasks": (workflows.ENDED_SIBLINGS, r"SEARCH checkpoint USING PRIMARY KEY"),
     "diverged runs of a workflow": (workflows.UNPARK, r"USING INDEX run_blocked"),
     "due": (waits.DUE, r"USING (COVERING )?INDEX wait_due"),

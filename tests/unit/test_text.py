@@ -116,6 +116,21 @@ def test_a_summary_tells_state_children_and_waits() -> None:
     assert "◌ waits for `approve:sales` if input.ok or sleep:1d (23 h 58 min left)" in lines[3]
 
 
+def test_tasks_of_a_workflow_that_were_not_run_are_told_with_the_reason() -> None:
+    skip = checkpoint(3, kind="skip", ask="maps: its skip_if is true", line=None)
+    cancel = checkpoint(4, kind="cancel", ask="b: 'a' was cancelled", line=None)
+    plan = checkpoint(1, kind="plan", ask="plan of etl: a, b, maps", line=None)
+    shown = text(run_summary(detail(run(), checkpoints=[plan, skip, cancel])))
+    assert "↷ skipped maps: its skip_if is true" in shown
+    assert "⊘ cancelled b: 'a' was cancelled" in shown
+    assert "plan" not in shown
+    history = text(run_history(detail(run(), checkpoints=[plan, skip, cancel])))
+    assert "1 ✓ plan of etl: a, b, maps" in history
+    assert "3 ↷ skip maps: its skip_if is true · skipped after 500 ms" in history
+    many = [checkpoint(node, kind="skip", ask=f"t{node}: its skip_if is true") for node in range(2, 12)]
+    assert "↷ 10 skipped" in text(run_summary(detail(run(), checkpoints=[*many, cancel])))
+
+
 def test_a_history_folds_what_is_alike_and_keeps_what_differs() -> None:
     many = [checkpoint(node) for node in range(2, 42)]
     many[3] = replace(many[3], is_failed=True)
