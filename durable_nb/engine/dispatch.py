@@ -105,6 +105,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._aged_at = engine.clock.now()
         self._is_short = False  # a durable run is ready and no durable slot is free
+        self._is_draining = False
 
     # ------------------------------------------------------------ slots
 
@@ -202,6 +203,7 @@ class Dispatcher:
 
     async def drain(self, seconds: float) -> None:
         """Stop the runs that are in memory, giving their functions `seconds` to unwind."""
+        self._is_draining = True
         for execution in list(self._engine.executions.values()):
             execution.leave()
         if self._tasks:
@@ -255,6 +257,8 @@ class Dispatcher:
         is_first = claim.invocation_count == 1
         if not is_first:
             history = await engine.reader.run(lambda connection: checkpoints.load_history(connection, claim.number, claim.branch))
+        if self._is_draining:
+            return  # nobody would tell it to leave; it is given back with all others
         execution = engine.executions[claim.number] = Execution(engine, claim, task, history)
         try:
             if not is_first:

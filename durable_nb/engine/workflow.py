@@ -8,7 +8,6 @@ a failure leads to no ask, so a retry may drop the failed checkpoints and keep a
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import sqlite3
@@ -22,6 +21,7 @@ from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.dispatch import Reservation
 from durable_nb.engine.gates import NEVER, Look, look_at
 from durable_nb.engine.siblings import child_ask, skip_ask
+from durable_nb.engine.waiting import Pending
 from durable_nb.errors import (
     EndedAsCancelled,
     ExpressionEvaluationError,
@@ -40,7 +40,6 @@ from durable_nb.tasks.workflow import Plan, Workflow, WorkflowTask, difference, 
 if TYPE_CHECKING:
     from durable_nb.engine.durable_context import DurableContext
     from durable_nb.engine.engine import Engine
-    from durable_nb.engine.waiting import Pending
 
 How = Literal["completed", "skipped", "cancelled", "failed", "barred"]  # barred: it comes after one that failed
 SKIPPED = Outcome('{"skipped":true}')
@@ -82,7 +81,8 @@ class Conductor:
         self._workflow = cast("Workflow", self._execution.task)
         self._tasks = self._workflow.tasks  # as they are now: a task that is declared later changes no run that is under way
         self._asked: dict[int, Asked] = {}
-        self._arrived: asyncio.Queue[Asked] = asyncio.Queue()
+        self._arrived: deque[Asked] = deque()
+        self._wake = Pending()  # of the kind that counts as a durable wait
         self._ends: dict[str, End] = {}
         self._unsettled: dict[str, int] = {}  # parents that have not ended
         self._next: dict[str, list[str]] = {}
@@ -279,13 +279,21 @@ class Conductor:
 
     def _expect(self, node: int, pending: Pending, ask: Ask, then: Callable[[Outcome], None]) -> Asked:
         asked = self._asked[node] = Asked(node, pending, ask, then)
-        pending.add_done_callback(lambda _: self._arrived.put_nowait(asked))
+        pending.add_done_callback(lambda _: self._arrive(asked))
         return asked
+
+    def _arrive(self, asked: Asked) -> None:
+        self._arrived.append(asked)
+        if not self._wake.done():
+            self._wake.set_result(SKIPPED)  # any: it only wakes
 
     async def _all_arrived(self) -> None:
         """Take in outcomes, in the order of their delivery, until none is to come."""
         while self._asked:
-            asked = await self._arrived.get()
+            while not self._arrived:
+                self._wake = Pending()
+                await self._wake
+            asked = self._arrived.popleft()
             outcome = await self._execution.outcome(asked.node, asked.pending, asked.ask)
             if self._asked.pop(asked.node, None) is not None:
                 asked.then(outcome)

@@ -174,3 +174,26 @@ def test_several_conflicts_of_child_keys_are_told_as_one(durable: Durable) -> No
 
     with pytest.raises(ChildKeyConflictError, match="was used before in this run"):
         parent.run()
+
+
+def test_a_run_that_is_claimed_while_its_engine_closes_is_not_entered_but_given_back(bench: Bench, durable: Durable) -> None:
+    entered: list[str] = []
+
+    def declare(durable: Durable, name: str) -> Any:
+        @durable.durable_task()
+        async def waits(input: Any, ctx: DurableContext) -> str:
+            entered.append(name)
+            await ctx.aio_sleep_for(timedelta(0))
+            return name
+
+        return waits
+
+    waits, dispatcher = declare(durable, "first"), durable.engine.dispatcher
+    durable.call(lambda: dispatcher.drain(0), aio="")
+    ref = waits.run(wait_for_result=False)
+    bench.asked(ref, 0)
+    durable.close()
+    again = bench.durable()
+    declare(again, "second")
+    assert again.runs.get_run_ref(ref.workflow_run_id).result() == "second"
+    assert entered == ["second"]
