@@ -170,6 +170,10 @@ class StaleEpochError(DurableError):
     """Another worker owns the run now; the write of its former owner was refused."""
 
 
+class LifespanError(DurableError):
+    """The app object's lifespan failed, so nothing is executed; the runs wait in the log."""
+
+
 class EngineStoppedError(DurableError):
     """The engine was stopped while the call waited. The run itself is safe in the log."""
 

@@ -10,4 +10,5 @@ if TYPE_CHECKING:
     from durable_nb.engine.regular import RegularRun
 
 CURRENT: contextvars.ContextVar[Execution | RegularRun | None] = contextvars.ContextVar("durable_nb_current", default=None)
-INLINE: contextvars.ContextVar[bool] = contextvars.ContextVar("durable_nb_inline", default=False)
+# Why code that executes inside a run may ask the engine for nothing: it is a memo or a dependency, not the task; else ''.
+INLINE: contextvars.ContextVar[str] = contextvars.ContextVar("durable_nb_inline", default="")

@@ -16,7 +16,7 @@ from pydantic_core import to_jsonable_python
 
 from durable_nb.engine.asks import ask_event, ask_of, ask_sleep, ask_wait
 from durable_nb.engine.context import Context
-from durable_nb.errors import DeclarationError, InputValidationError
+from durable_nb.errors import DeclarationError, DurableError, InputValidationError
 from durable_nb.log.records import Ask, NewWait, Outcome
 from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition, grouped
 from durable_nb.tasks.options import format_duration
@@ -56,10 +56,14 @@ class DurableContext(Context):
         self._execution = execution
         self._draws = 0
 
-    def log(self, text: object) -> None:
-        """Add a line to the run's log; muted while recorded work is replayed."""
-        if not self._execution.cursor.is_replaying:
-            super().log(text)
+    @property
+    def is_replaying(self) -> bool:
+        """Whether recorded work lies ahead, so that this code ran before: then lines, chunks and progress are muted."""
+        return self._execution.cursor.is_replaying
+
+    def release_slot(self) -> None:
+        """Refused: a durable task gives back its slot by waiting."""
+        raise DurableError("A durable task gives back its slot while it waits: await a sleep, an event or a child instead.")
 
     # ------------------------------------------------------------ time and chance
 

@@ -185,6 +185,8 @@ class RunView:
     error: Failure | None
     metadata: str = "{}"
     home: str = ""
+    progress: float | None = None
+    progress_message: str | None = None
 
     @property
     def is_ended(self) -> bool:

@@ -281,11 +281,6 @@ def journal(connection: sqlite3.Connection, number: int, at: float, kind: str, d
     )
 
 
-def add_line(connection: sqlite3.Connection, number: int, text: str, *, at: float) -> None:
-    """Append what a task said."""
-    connection.execute("INSERT INTO line (run, at, text) VALUES (?, ?, ?)", (number, at, text))
-
-
 def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, since: float, at: float) -> list[tuple[int, int, str]]:
     """Count queueing time for tasks with a schedule time-out; give (number, epoch, task) of the runs whose time is over.
 
