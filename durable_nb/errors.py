@@ -41,6 +41,10 @@ class PayloadTooLargeError(DurableError, ValueError):
     """A payload is larger than the log takes."""
 
 
+class ArtifactError(DurableError):
+    """An artifact of the log is missing, damaged, or not of the form that its payload says; nothing of it was executed."""
+
+
 class ExpressionError(DurableError, ValueError):
     """A CEL expression does not compile, or is too large or too deep."""
 

@@ -237,7 +237,7 @@ class Engine:
         Raises:
             IllegalTaskOutputError: it cannot.
         """
-        text = encode(value, of=f"the output of task '{task.name}'")
+        text = encode(value, of=f"the output of task '{task.name}'", round_trip=task.output_adapter is not ANY)
         if task.output_adapter is not ANY:
             try:
                 decode(text, task.output_adapter, of=f"the output of task '{task.name}'")

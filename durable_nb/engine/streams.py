@@ -65,7 +65,7 @@ class Streams:
         spoken.set()
 
     async def next_chunks(self, run: int, seq: int) -> tuple[list[str | bytes], int, bool]:
-        """Wait a while for a run's next chunks after number `seq`; give them, the last one's number, and whether none will follow."""
+        """Wait a while for a run's chunks after number `seq`; give them, the last number, and whether none will follow."""
         deadline = self._engine.loop.time() + LISTEN_SECONDS
         while True:
             spoken = self._spoken
