@@ -94,6 +94,11 @@ class Context:
         return self._claim.invocation_count
 
     @property
+    def was_triggered_by_event(self) -> bool:
+        """Whether an event started the run (`on_events`), not a person, a parent or a clock."""
+        return self._claim.event is not None
+
+    @property
     def is_replaying(self) -> bool:
         """Whether recorded work lies ahead, so that this code ran before: then lines, chunks and progress are muted."""
         return False

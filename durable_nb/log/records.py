@@ -156,6 +156,7 @@ class Claim:
     child_index: int | None
     home: str
     signature: bytes | None
+    event: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ WHERE number IN (
     ORDER BY priority DESC, ready_at, number LIMIT :slots)
 RETURNING number, id, task, kind, version, input, metadata, epoch, branch, retry_count, invocation_count, worked, parent,
           (SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent),
-          child_key, child_index, home, signature"""
+          child_key, child_index, home, signature, event"""
 
 COUNT_READY = """
 SELECT count(*) FROM (

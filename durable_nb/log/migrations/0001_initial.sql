@@ -54,6 +54,7 @@ CREATE TABLE run (
     key           TEXT UNIQUE,            -- a name that the user gave it for good
     home          TEXT NOT NULL,
     signature     BLOB,
+    event         TEXT,                   -- id of the event that started it
     created_at    REAL NOT NULL,
     -- current state
     status        TEXT NOT NULL DEFAULT 'QUEUED' CHECK (status IN ('QUEUED', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
