@@ -32,27 +32,37 @@ class Streams:
         self._engine = engine
         self._lock = threading.Lock()
         self._said: list[Said] = []
-        self._is_posted = False
+        self._is_posted = False  # `_submit` was asked for from another thread
+        self._is_submitted = False  # what is said now goes into a transaction that is still to be executed
         self._spoken = asyncio.Event()  # replaced each time that it is set
 
     # ------------------------------------------------------------ saying
 
     def say(self, said: Said) -> None:
         """Have something written, soon and in order."""
+        is_here = self._engine.thread.is_here
         with self._lock:
             self._said.append(said)
-            is_posted, self._is_posted = self._is_posted, True
-        if not is_posted:
+            is_posted = self._is_posted or self._is_submitted
+            self._is_posted = self._is_posted or not is_here
+        if is_here:
+            self._submit()  # at once: an eviction may be the next thing that is submitted, and what comes after it is not heard
+        elif not is_posted:
             self._engine.post(self._submit)
 
     def _submit(self) -> None:
+        with self._lock:
+            self._is_posted = False
+            if self._is_submitted:
+                return
+            self._is_submitted = True
         taken: list[Said] = []
 
         def write(connection: sqlite3.Connection) -> None:  # on the connection's thread, a second time where the log was busy
             with self._lock:
                 taken.extend(self._said)
                 self._said = []
-                self._is_posted = False
+                self._is_submitted = False
             streams.write_said(connection, taken)
 
         self._engine.writer.submit(write, lambda _: self.wake())
