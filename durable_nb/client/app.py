@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.client.events import Events
 from durable_nb.client.runs import Runs
 from durable_nb.client.streams import RunStream
-from durable_nb.engine.current import CURRENT
+from durable_nb.engine.current import CURRENT, LIVING
 from durable_nb.errors import DeclarationError, EngineStoppedError, InertLogError, SyncCallError
 from durable_nb.log.connection import Durability, prepare
 from durable_nb.tasks.options import make_options
@@ -144,8 +144,9 @@ class Durable:
             EngineStoppedError: this process is the fork of one that uses the log.
         """
         current = CURRENT.get()
-        if current is not None and current.engine.host is self:
-            return current.engine  # inside a task its own, which a late call must not start again while it is closed
+        own = LIVING.get() if current is None else current.engine
+        if own is not None and own.host is self:
+            return own  # inside a task or lifespan its own, which a late call must not start again while it is closed
         with self._lock:
             if self._engine is None:
                 self._start()

@@ -16,6 +16,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.engine.current import LIVING
 from durable_nb.errors import DeclarationError, LifespanError
 from durable_nb.log.records import format_trace
 
@@ -58,8 +59,9 @@ class Lifespan:
     def enter(self) -> None:
         """Begin to enter it; the dispatcher is told when that is done."""
         if self._function is not None:
-            work = self._live(self._function)
-            self._task = self._engine.loop.create_task(work, name="durable_nb lifespan", context=contextvars.Context())
+            scope = contextvars.Context()
+            scope.run(LIVING.set, self._engine)
+            self._task = self._engine.loop.create_task(self._live(self._function), name="durable_nb lifespan", context=scope)
 
     def refuse_failed(self) -> None:
         """Refuse to wait for what does not come.

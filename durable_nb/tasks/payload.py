@@ -103,11 +103,22 @@ def decode(text: str, adapter: TypeAdapter[Any] = ANY, *, of: str = "a payload")
         if isinstance(text, ArtifactText):
             value = restore(from_json(text), text.artifacts)
             return value if adapter is ANY else adapter.validate_python(value)
-        return from_json(text) if adapter is ANY else adapter.validate_json(text)
+        return from_json(text) if adapter is ANY else _validate_json(text, adapter)
     except ValidationError as error:
         raise InputValidationError(f"{of} does not fit its type: {explain(error)}") from None
     except ValueError as error:
         raise InputValidationError(f"{of} is not JSON: {error}.") from None
+
+
+def _validate_json(text: str, adapter: TypeAdapter[Any]) -> Any:
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        if any(
+            item["type"] == "needs_python_object" for item in error.errors(include_url=False)
+        ):  # a type of artifacts, and none
+            return adapter.validate_python(from_json(text))
+        raise
 
 
 def explain(error: ValidationError) -> str:

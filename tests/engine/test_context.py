@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from datetime import timedelta
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from durable_nb import Context, Durable, DurableContext, TaskRunError
 from durable_nb.engine.dispatch import Slots
 from durable_nb.errors import UnknownRunError
-from tests.engine.helpers import Bench, reach, settle, view, wait_until
+from tests.engine.helpers import Bench, opened, reach, settle, view, wait_until
 
 
 def said(durable: Durable, ref: Any) -> list[str]:
@@ -254,10 +253,6 @@ def test_progress_is_a_fact_from_which_the_run_can_be_rebuilt(bench: Bench, dura
 def test_refresh_timeout_allows_more_work(bench: Bench, durable: Durable, lane: str) -> None:
     gate, inside = threading.Event(), list[int]()
 
-    async def wait() -> None:
-        while not gate.is_set():  # noqa: ASYNC110
-            await asyncio.sleep(0.003)
-
     if lane == "thread":
 
         @durable.task(name="slow", execution_timeout=10)
@@ -272,7 +267,7 @@ def test_refresh_timeout_allows_more_work(bench: Bench, durable: Durable, lane: 
         async def on_loop(input: Any, ctx: Context) -> str:
             await ctx.aio_refresh_timeout("20s")
             inside.append(1)
-            await wait()
+            await opened(gate)
             return "done"
 
     first, second = (durable.tasks["slow"].run(wait_for_result=False) for _ in range(2))

@@ -129,7 +129,7 @@ def test_every_kind_of_function_gives_its_value(durable: Durable) -> None:
 
     expected = ["plain", "ada", "1 in durable_nb task", "async", "generated and async", "managed", "async managed"]
     assert take.run({"name": "ada"}) == expected
-    assert SAID == [
+    assert [
         "asynchronous",
         "open generator",
         "open async generator",
@@ -137,7 +137,7 @@ def test_every_kind_of_function_gives_its_value(durable: Durable) -> None:
         "close async managed",
         "close managed",
         *CLOSED,
-    ]
+    ] == SAID
 
 
 @pytest.mark.parametrize("lane", ["thread", "durable"])
@@ -157,7 +157,7 @@ def test_threads_and_durable_tasks_have_dependencies_too(durable: Durable, lane:
             return value
 
     assert durable.tasks["take"].run() == "generated and async"
-    assert SAID == [*ORDER, "task", *CLOSED]
+    assert [*ORDER, "task", *CLOSED] == SAID
 
 
 def test_every_attempt_has_its_own(durable: Durable) -> None:
@@ -168,7 +168,7 @@ def test_every_attempt_has_its_own(durable: Durable) -> None:
         return value
 
     assert take.run() == "2 in durable_nb task"
-    assert SAID == [*ORDER, "async generator saw KeyError", CLOSED[0], "generator saw KeyError", CLOSED[1], *ORDER, *CLOSED]
+    assert [*ORDER, "async generator saw KeyError", CLOSED[0], "generator saw KeyError", CLOSED[1], *ORDER, *CLOSED] == SAID
 
 
 # ---------------------------------------------------------------- replay
@@ -210,7 +210,7 @@ def test_a_durable_task_gets_them_again_after_a_crash(bench: Bench, durable: Dur
     declare(again)
     again.event.push("go")
     assert again.runs.get_result(ref.workflow_run_id) == "generated and async"
-    assert SAID == [*ORDER, *ORDER, *CLOSED]
+    assert [*ORDER, *ORDER, *CLOSED] == SAID
 
 
 @pytest.mark.parametrize("dependency", [asking, asks_when_closed])
@@ -239,7 +239,7 @@ def test_a_dependency_that_fails_fails_the_attempt_and_cleans_up_the_others(dura
         take.run()
     assert caught.value.exc_type == "ValueError"
     once = [*ORDER, "async generator saw ValueError", CLOSED[0], "generator saw ValueError", CLOSED[1]]
-    assert SAID == once * 2
+    assert once * 2 == SAID
     assert calls == []
 
 
@@ -279,7 +279,7 @@ def test_what_a_thread_over_its_time_still_uses_is_closed_after_it(bench: Bench,
     assert SAID == ORDER
     gate.set()
     wait_until(lambda: SAID[-1] == "close generator")
-    assert SAID == [*ORDER, "thread ended", *CLOSED]
+    assert [*ORDER, "thread ended", *CLOSED] == SAID
 
 
 def test_closing_the_engine_cleans_up_after_a_waiting_run(bench: Bench, durable: Durable) -> None:
