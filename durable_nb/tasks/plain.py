@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,11 +50,11 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if kind in SCALARS:
         return value
-    if kind is dict:
+    if isinstance(value, dict):
         if SCALARS.issuperset(map(type, value.values())):
             return value
         return {key: plain(item) for key, item in value.items()}
-    if kind in {list, tuple}:
+    if isinstance(value, list | tuple | deque):
         return value if SCALARS.issuperset(map(type, value)) else [plain(item) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return Bytes(value)

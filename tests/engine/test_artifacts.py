@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -173,6 +174,15 @@ def test_annotated_types_hold_them(durable: Durable) -> None:
         return input + b"\xff"
 
     assert text.run(b"\x00") == b"\x00\xff"
+
+
+@pytest.mark.parametrize("container", [OrderedDict(a=b"\xff"), deque([b"\xff"]), (b"\xff",), [[b"\xff"]], {"a": {b"\xff"}}])
+def test_bytes_are_kept_in_containers_of_every_kind(durable: Durable, container: Any) -> None:
+    @durable.task()
+    async def same_again(input: Any, ctx: Context) -> Any:
+        return input
+
+    assert r"b'\xff'" in str(same_again.run(container))
 
 
 def test_numpy_numbers_are_numbers(durable: Durable) -> None:
