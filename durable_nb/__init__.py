@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from durable_nb.tasks.conditions import SleepCondition as SleepCondition
     from durable_nb.tasks.conditions import UserEventCondition as UserEventCondition
     from durable_nb.tasks.conditions import or_ as or_
+    from durable_nb.tasks.depends import Depends as Depends
     from durable_nb.tasks.options import EvictionPolicy as EvictionPolicy
     from durable_nb.tasks.payload import EmptyModel as EmptyModel
     from durable_nb.tasks.refs import RunRef as RunRef
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 HOMES = {
     "Context": "engine.context",
+    "Depends": "tasks.depends",
     "Durable": "client",
     "DurableContext": "engine.durable_context",
     "DurableError": "errors",

@@ -41,6 +41,10 @@ class PayloadTooLargeError(DurableError, ValueError):
     """A payload is larger than the log takes."""
 
 
+class ArtifactError(DurableError):
+    """An artifact of the log is missing, damaged, or not of the form that its payload says; nothing of it was executed."""
+
+
 class ExpressionError(DurableError, ValueError):
     """A CEL expression does not compile, or is too large or too deep."""
 
@@ -176,6 +180,10 @@ class UntrustedError(DurableError):
 
 class StaleEpochError(DurableError):
     """Another worker owns the run now; the write of its former owner was refused."""
+
+
+class LifespanError(DurableError):
+    """The app object's lifespan failed, so nothing is executed; the runs wait in the log."""
 
 
 class EngineStoppedError(DurableError):

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.client.events import Events
 from durable_nb.client.runs import Runs
-from durable_nb.engine.current import CURRENT
+from durable_nb.client.streams import RunStream
+from durable_nb.engine.current import CURRENT, LIVING
 from durable_nb.errors import DeclarationError, EngineStoppedError, InertLogError, SyncCallError
 from durable_nb.log.connection import Durability, prepare
 from durable_nb.tasks.options import make_options
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from durable_nb.engine.clock import Clock
     from durable_nb.engine.dispatch import Slots
     from durable_nb.engine.engine import Engine
+    from durable_nb.engine.lifespan import LifespanFunction
     from durable_nb.log.records import Claim, NewRun
     from durable_nb.tasks.workflow import Workflow
 
@@ -46,6 +48,9 @@ class Durable:
             process only).
         home: the notebook or script that this serves; runs of definitions restored from the log stay at their home.
         slots: how many runs may be in memory at once.
+        lifespan: an async generator function that yields once, or one under `contextlib.asynccontextmanager`; entered once before
+            the first task runs, its value stands at ``ctx.lifespan``, and it goes on when the engine is closed. If it fails,
+            nothing is executed and whoever waits for a run gets a LifespanError; the runs wait in the log.
         clock: where time is read; tests give a virtual one.
         keyring: the user's key and list of known logs.
 
@@ -65,9 +70,11 @@ class Durable:
         durability: Durability = "full",
         home: str = "",
         slots: Slots | None = None,
+        lifespan: LifespanFunction | None = None,
         clock: Clock | None = None,
         keyring: Keyring | None = None,
     ) -> None:
+        from durable_nb.engine.lifespan import check_lifespan
         from durable_nb.engine.registry import Registry
 
         self.path = Path(log if log is not None else os.environ.get(LOG_VARIABLE) or DEFAULT_LOG).expanduser().absolute()
@@ -77,6 +84,7 @@ class Durable:
         self.home = home
         self._durability: Durability = durability
         self._slots = slots
+        self._lifespan = check_lifespan(lifespan)
         self._clock = clock
         self._keyring = keyring
         self._lock = threading.Lock()
@@ -163,8 +171,9 @@ class Durable:
             EngineStoppedError: this process is the fork of one that uses the log.
         """
         current = CURRENT.get()
-        if current is not None and current.engine.host is self:
-            return current.engine  # inside a task its own, which a late call must not start again while it is closed
+        own = LIVING.get() if current is None else current.engine
+        if own is not None and own.host is self:
+            return own  # inside a task or lifespan its own, which a late call must not start again while it is closed
         with self._lock:
             if self._engine is None:
                 self._start()
@@ -205,6 +214,7 @@ class Durable:
             clock=self._clock or SystemClock(),
             home=self.home,
             slots=self._slots,
+            lifespan=self._lifespan,
             refusal=self._refuse,
             sign=self._sign,
         )
@@ -320,6 +330,14 @@ class Durable:
 
         engine = self.engine
         return await self.aio_call(lambda: result(engine, ref))
+
+    def stream_of(self, ref: RunRef[Any]) -> RunStream:
+        """Give what a run streams."""
+
+        async def number() -> int:
+            return ref.number
+
+        return RunStream(self, number)
 
 
 def _forked(durable: weakref.ref[Durable]) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.client.forms import Group, R, sync_form
+from durable_nb.client.streams import RunStream
 from durable_nb.tasks.refs import RunRef
 
 if TYPE_CHECKING:
     import sqlite3
 
     from durable_nb.log.records import RunView
+    from durable_nb.log.streams import LogLine
 
 
 class Runs(Group):
@@ -70,6 +72,27 @@ class Runs(Group):
         return await self._on_loop(retake)
 
     retake = sync_form(aio_retake)
+
+    async def aio_logs(self, run: str) -> list[LogLine]:  # type: ignore[valid-type]  # `list` is a method of this class here
+        """Give what a run said with `ctx.log`, oldest first, each line with its time, attempt and level.
+
+        Raises:
+            UnknownRunError: no run has that id, or several do.
+        """
+        from durable_nb.log import streams
+
+        view = await self.aio_get(run)
+        return await self._read(lambda connection: streams.lines_of(connection, view.number))
+
+    logs = sync_form(aio_logs)
+
+    def subscribe_to_stream(self, run: str) -> RunStream:
+        """Give what a run streams, by its id: to be iterated with ``async for``, or with ``for`` from synchronous code."""
+
+        async def number() -> int:
+            return (await self.aio_get(run)).number
+
+        return RunStream(self._host, number)
 
     async def _read(self, work: Callable[[sqlite3.Connection], R]) -> R:
         engine = self._host.engine

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
 
-from durable_nb.errors import ParentOutputError
+from durable_nb.engine.current import CURRENT
+from durable_nb.errors import DeclarationError, DurableError, ParentOutputError, PayloadTooLargeError
 from durable_nb.log import runs
 from durable_nb.log.records import Claim, holdable
+from durable_nb.log.streams import Said
+from durable_nb.tasks.options import parse_duration
 from durable_nb.tasks.payload import decode
 from durable_nb.tasks.workflow import WorkflowTask
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
+    from durable_nb.engine.regular import RegularRun
     from durable_nb.engine.siblings import Siblings
     from durable_nb.errors import TaskRunError
     from durable_nb.tasks.task import Output, Task
 
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+MAX_CHUNK_BYTES = 1024 * 1024
+
 
 class Context:
     """A running task's view of its run.
+
+    What is synchronous here may be called from any thread of the task: it waits for nothing. Lines, chunks and progress are
+    written soon, in order, many in one commit; those of an attempt that was given up are dropped.
 
     Example:
         >>> async def shout(input: dict, ctx: Context) -> str:
@@ -32,6 +45,8 @@ class Context:
         self._task = task
         self.input = input
         self._siblings: Siblings | None = None  # where the task is one of a workflow
+
+    # ------------------------------------------------------------ what it is
 
     @property
     def workflow_run_id(self) -> str:
@@ -126,7 +141,121 @@ class Context:
         """How often the function was entered: attempts, and entries after evictions and crashes."""
         return self._claim.invocation_count
 
-    def log(self, text: object) -> None:
-        """Add a line to the run's log."""
-        engine, number, at, line = self._engine, self._claim.number, self._engine.clock.now(), holdable(str(text))
-        engine.post(lambda: engine.writer.submit(lambda connection: runs.add_line(connection, number, line, at=at)))
+    @property
+    def was_triggered_by_event(self) -> bool:
+        """Whether an event started the run (`on_events`), not a person, a parent or a clock."""
+        return self._claim.event is not None
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether recorded work lies ahead, so that this code ran before: then lines, chunks and progress are muted."""
+        return False
+
+    @property
+    def lifespan(self) -> Any:
+        """What the app object's `lifespan` has yielded; None without one."""
+        return self._engine.lifespan.value
+
+    # ------------------------------------------------------------ what it says
+
+    def log(self, text: object, level: Level = "INFO") -> None:
+        """Add a line to the run's log: `durable.runs.logs(run)` gives them.
+
+        Raises:
+            DeclarationError: a level that is none of DEBUG, INFO, WARNING and ERROR.
+        """
+        if level not in LEVELS:
+            raise DeclarationError(f"ctx.log has no level {level!r}: it has {', '.join(LEVELS)}.")
+        self._say(what=holdable(str(text)), level=level)
+
+    def put_stream(self, data: str | bytes) -> None:
+        """Stream a chunk to whoever iterates over `ref.stream()`, now or later.
+
+        Chunks since the last checkpoint are streamed again when a crash makes the task run again from there.
+
+        Raises:
+            TypeError: it is neither text nor bytes. PayloadTooLargeError: it is larger than 1 MiB.
+        """
+        if not isinstance(data, str | bytes):
+            raise TypeError(f"ctx.put_stream takes text or bytes, not {type(data).__name__}: give json.dumps(…) of it.")
+        chunk = holdable(data) if isinstance(data, str) else data
+        size = len(chunk.encode() if isinstance(chunk, str) else chunk)
+        if size > MAX_CHUNK_BYTES:
+            raise PayloadTooLargeError(
+                f"A streamed chunk has {size / 2**20:.1f} MiB; ctx.put_stream takes 1 MiB: cut it into several."
+            )
+        self._say(what=chunk)
+
+    async def aio_put_stream(self, data: str | bytes) -> None:
+        """As `put_stream`, which does not wait either."""
+        self.put_stream(data)
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Tell how far the task is; the last word stands with the run.
+
+        Args:
+            fraction: from 0 to 1.
+
+        Raises:
+            ValueError: it is not within 0 and 1.
+        """
+        if isinstance(fraction, bool) or not 0 <= fraction <= 1:  # NaN too
+            raise ValueError(f"ctx.progress({fraction!r}): give a fraction from 0 to 1, such as done / total.")
+        self._say(fraction=float(fraction), message=None if message is None else holdable(str(message)))
+
+    def _say(self, **what: Any) -> None:
+        if not self.is_replaying:
+            self._engine.streams.say(Said(claim=self._claim, at=self._engine.clock.now(), **what))
+
+    # ------------------------------------------------------------ what it wants
+
+    def on_finish(self, fn: Callable[..., object]) -> None:
+        """Have a function called when the run ends, whatever its status: not at eviction, not between two attempts.
+
+        It is called before the end is written, so a crash in between calls it again: at least once. It may be synchronous (it
+        gets a thread) or async, and takes nothing, or the status (``"COMPLETED"``, ``"FAILED"``, ``"CANCELLED"``). It may ask
+        the engine for nothing. What it raises is told as a warning and changes nothing. Several are called in the order in which
+        they were given; only those count that the last attempt has given.
+
+        Raises:
+            DeclarationError: it cannot be called.
+        """
+        if not callable(fn):
+            raise DeclarationError(f"ctx.on_finish takes a function, not {fn!r}.")
+        self._engine.finishing.add(self._claim, fn)
+
+    def refresh_timeout(self, increment_by: timedelta | str | float) -> None:
+        """Let the attempt work for longer than its `execution_timeout`, by a duration; without one, nothing happens."""
+        seconds = parse_duration(increment_by, of="refresh_timeout").total_seconds()
+        running = self._running()
+        self._engine.post(lambda: running.extend(seconds))
+
+    async def aio_refresh_timeout(self, increment_by: timedelta | str | float) -> None:
+        """As `refresh_timeout`, which does not wait either."""
+        self.refresh_timeout(increment_by)
+
+    def release_slot(self) -> None:
+        """Give back the task's slot and go on without one, for a long wait that needs none; another run takes it.
+
+        Raises:
+            DurableError: in a durable task, which gives back its slot by waiting for something of its context.
+        """
+        running: RegularRun = self._running()
+        self._engine.post(running.release_slot)
+
+    async def aio_release_slot(self) -> None:
+        """As `release_slot`, which does not wait either."""
+        self.release_slot()
+
+    def _running(self) -> Any:
+        """The run in memory.
+
+        Raises:
+            DurableError: this is not its own code.
+        """
+        current = CURRENT.get()
+        if current is None or current.claim is not self._claim:
+            raise DurableError(
+                f"The context of run {self._claim.id} was used outside of its task: its time and its slot are its own."
+            )
+        return current

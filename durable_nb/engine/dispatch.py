@@ -118,7 +118,7 @@ class Dispatcher:
 
         None, where others are queued for them, or where this engine does not serve the task.
         """
-        if self._wake.is_set() or task.name not in self._engine.registry:
+        if self._wake.is_set() or task.name not in self._engine.registry or not self._engine.lifespan.is_entered:
             return 0
         taken = max(0, min(wanted, self._free[task.lane]))
         self._free[task.lane] -= taken
@@ -138,6 +138,10 @@ class Dispatcher:
                 waiter.set_result(None)
                 slots -= 1
         self._free[lane] += slots
+
+    def withhold(self, lane: Lane) -> None:
+        """Take away a slot that a task released, before it is given back a second time at the task's end."""
+        self._free[lane] -= 1
 
     async def take_back(self, lane: Lane) -> None:
         """Wait for a slot, before going on after having lent one."""
@@ -171,7 +175,7 @@ class Dispatcher:
     async def _claim(self, lane: Lane) -> None:
         engine = self._engine
         defined, restored = engine.registry.served(lane)
-        if not defined and not restored:
+        if not (defined or restored) or not engine.lifespan.is_entered:
             return
         free, at = self._free[lane], engine.clock.now()
 
@@ -232,6 +236,7 @@ class Dispatcher:
             engine.warn(f"Run {claim.id} of '{claim.task}' is parked, since the engine itself failed on it: {error!r}")
             await self._park(claim, f"The engine failed on it: {type(error).__name__}: {error}", worked=claim.worked)
         finally:
+            engine.finishing.forget(claim)
             self.give(lane)
 
     async def _run_regular(self, claim: Claim, task: Task[Any], lane: Lane) -> None:
@@ -251,6 +256,8 @@ class Dispatcher:
             await running.thread_ended()  # until then it keeps its slot
         else:
             await self._finish(claim, "COMPLETED", outcome, worked=0.0)
+        finally:
+            running.close()
 
     async def _run_durable(self, claim: Claim, task: Task[Any]) -> None:
         engine, history = self._engine, []
@@ -319,6 +326,7 @@ class Dispatcher:
 
     async def _finish(self, claim: Claim, status: str, outcome: Outcome, *, worked: float) -> None:
         engine = self._engine
+        await engine.finishing.call(claim, status)
         await engine.writer.submit(
             lambda connection: runs.finish(
                 connection, claim.number, claim.epoch, status=status, outcome=outcome, worked=worked, at=engine.clock.now()
@@ -385,6 +393,8 @@ class Dispatcher:
             return
         since, self._aged_at = self._aged_at, engine.clock.now()
         at = self._aged_at
+        if not engine.lifespan.is_entered:
+            return  # it is not able to run them
         for number, epoch, task in await engine.writer.submit(
             lambda connection: runs.age_queue(connection, limits, since=since, at=at)
         ):

@@ -12,15 +12,15 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json
 
 from durable_nb.engine.asks import ask_event, ask_of, ask_sleep, ask_wait
 from durable_nb.engine.context import Context
-from durable_nb.errors import DeclarationError, InputValidationError
+from durable_nb.errors import DeclarationError, DurableError, InputValidationError
 from durable_nb.log.records import Ask, NewWait, Outcome
 from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition, grouped
 from durable_nb.tasks.options import format_duration
-from durable_nb.tasks.payload import ANY, adapter_for, decode, encode, schema_of
+from durable_nb.tasks.payload import ANY, adapter_for, decode, encode, encode_given, schema_of
 
 if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
@@ -56,10 +56,14 @@ class DurableContext(Context):
         self._execution = execution
         self._draws = 0
 
-    def log(self, text: object) -> None:
-        """Add a line to the run's log; muted while recorded work is replayed."""
-        if not self._execution.cursor.is_replaying:
-            super().log(text)
+    @property
+    def is_replaying(self) -> bool:
+        """Whether recorded work lies ahead, so that this code ran before: then lines, chunks and progress are muted."""
+        return self._execution.cursor.is_replaying
+
+    def release_slot(self) -> None:
+        """Refused: a durable task gives back its slot by waiting."""
+        raise DurableError("A durable task gives back its slot while it waits: await a sleep, an event or a child instead.")
 
     # ------------------------------------------------------------ time and chance
 
@@ -208,21 +212,21 @@ class DurableContext(Context):
         """
         name, bound = name_of(fn)
         try:
-            arguments = to_jsonable_python([*bound, args, kwargs])
-        except ValueError as error:
-            raise InputValidationError(
-                f"The arguments of memo {name} cannot be written as JSON: {error}. Bind them with a lambda."
-            ) from None
+            arguments = from_json(encode_given([*bound, args, kwargs], of=f"the arguments of memo {name}", artifacts=True))
+        except InputValidationError as error:
+            raise InputValidationError(f"{error} Or bind them with a lambda.") from None
         ask = ask_of("memo", f"memo {name}", name, arguments, line=self._execution.line())
         adapter = adapter_for(result_type, of=f"the result type of memo {name}")
-        node, outcome = await self._execution.inline(ask, lambda: self._call(fn, args, kwargs, f"the result of memo {name}"))
+        node, outcome = await self._execution.inline(
+            ask, lambda: self._call(fn, args, kwargs, f"the result of memo {name}", adapter)
+        )
         return self._decode(node, outcome, adapter, of=f"memo {name}")
 
-    async def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], of: str) -> str:
+    async def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], of: str, adapter: Any) -> str:
         if inspect.iscoroutinefunction(fn):
-            return encode(await fn(*args, **kwargs), of=of)
+            return encode(await fn(*args, **kwargs), of=of, round_trip=adapter is not ANY)
         result = await asyncio.wrap_future(self._engine.threads.submit(lambda: fn(*args, **kwargs)))
-        return encode(await result if inspect.isawaitable(result) else result, of=of)
+        return encode(await result if inspect.isawaitable(result) else result, of=of, round_trip=adapter is not ANY)
 
     async def aio_run_child(self, task: Task[Any], input: object = None, *, child_key: str | None = None) -> Any:
         """Spawn a child and wait for its output; the same as ``await task.aio_run(input, child_key=…)``."""

@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.clock import Clock
 from durable_nb.engine.dispatch import Dispatcher, Reservation, Slots
+from durable_nb.engine.finishing import Finishing
+from durable_nb.engine.lifespan import Lifespan, LifespanFunction
 from durable_nb.engine.liveness import LifeLock
 from durable_nb.engine.matcher import Matcher
 from durable_nb.engine.registry import Registry
+from durable_nb.engine.streams import Streams
 from durable_nb.engine.threads import Threads
 from durable_nb.engine.timers import Timers
 from durable_nb.engine.watch import Watch
@@ -68,6 +71,7 @@ class Engine:
         clock: Clock,
         home: str = "",
         slots: Slots | None = None,
+        lifespan: LifespanFunction | None = None,
         refusal: Callable[[Claim, Task[Any]], str | None] = lambda claim, task: None,
         sign: Callable[[NewRun], bytes | None] = lambda run: None,
     ) -> None:
@@ -81,6 +85,9 @@ class Engine:
         self.refusal = refusal
         self.sign = sign
         self.threads = Threads("durable_nb task")
+        self.streams = Streams(self)
+        self.finishing = Finishing(self)
+        self.lifespan = Lifespan(self, lifespan)
         self.executions: dict[int, Execution] = {}
         self.waiters: dict[int, list[asyncio.Future[tuple[str, Outcome]]]] = {}
         self.failure: LogFailedError | None = None
@@ -105,6 +112,7 @@ class Engine:
         await self.writer.submit(lambda connection: connection.execute("INSERT INTO worker VALUES (?, ?, ?, ?, ?)", row).close())
         await self.watch.bury_dead()
         self.clock.on_jump(lambda: self.post(self._jump))
+        self.lifespan.enter()
         for work in (self.dispatcher.work(), self.timers.work(), self.watch.work()):
             self._begin(work)
         for task in self.registry:
@@ -140,11 +148,12 @@ class Engine:
         logger.error("%s", failure)
         for execution in list(self.executions.values()):
             execution.leave()
-        self._tell_waiters(failure)
+        self.tell_waiters(failure)
         for task in list(self._work):
             task.cancel()
 
-    def _tell_waiters(self, error: Exception) -> None:
+    def tell_waiters(self, error: Exception) -> None:
+        """Raise an error where somebody waits for the end of a run."""
         for future in [future for futures in self.waiters.values() for future in futures]:
             if not future.done():
                 future.set_exception(error)
@@ -163,7 +172,8 @@ class Engine:
             await self.writer.submit(
                 lambda connection: runs.release_all(connection, self.worker, reason="its engine was closed", at=at, worked=worked)
             )
-        self._tell_waiters(EngineStoppedError(CLOSED))
+        self.tell_waiters(EngineStoppedError(CLOSED))
+        await self.lifespan.leave()
         await self.writer.close()
         await self.writer_connection.close()
         await self.reader.close()
@@ -203,6 +213,7 @@ class Engine:
     def ended(self, number: int, status: str, outcome: Outcome) -> None:
         """Tell those who wait for a run, if it has ended."""
         if status in ENDED:
+            self.streams.wake()
             for future in self.waiters.pop(number, ()):
                 if not future.done():
                     future.set_result((status, outcome))
@@ -231,7 +242,7 @@ class Engine:
         Raises:
             IllegalTaskOutputError: it cannot.
         """
-        text = encode(value, of=f"the output of task '{task.name}'")
+        text = encode(value, of=f"the output of task '{task.name}'", round_trip=task.output_adapter is not ANY)
         if task.output_adapter is not ANY:
             try:
                 decode(text, task.output_adapter, of=f"the output of task '{task.name}'")
@@ -286,6 +297,7 @@ class Engine:
     ) -> list[tuple[int, str]]:
         """Write new runs in one transaction; give number and id of each. Those that find a free slot start at once."""
         self._refuse_stopped()
+        self.lifespan.refuse_failed()
         reservation = Reservation(self.dispatcher, task, len(new_runs))
 
         def work(connection: sqlite3.Connection) -> list[tuple[int, str]]:
@@ -313,6 +325,8 @@ class Engine:
         self.waiters.setdefault(number, []).append(future)
         try:
             self.ended(number, *await self.reader.run(lambda connection: runs.result_of(connection, number)))
+            if not future.done():
+                self.lifespan.refuse_failed()
             return await future
         finally:
             if future in (futures := self.waiters.get(number, [])):

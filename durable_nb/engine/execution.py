@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.current import CURRENT, INLINE
 from durable_nb.engine.cursor import Cursor
+from durable_nb.engine.injection import Injection
 from durable_nb.engine.inline import outcome_of
 from durable_nb.engine.loop import MOVES, Moves
 from durable_nb.engine.waiting import Pending, waits_durably
@@ -98,8 +99,8 @@ class Execution:
             self._out.set_result(None)
 
     async def _call(self, value: Any, context: Any) -> str:
-        result = await self.task.function(value, context)
-        return self.engine.encode_output(self.task, result)
+        async with Injection(self.engine, self.task.dependencies, value, context) as given:
+            return self.engine.encode_output(self.task, await self.task.function(value, context, **given))
 
     def _left(self) -> Left:
         if self._refused is not None:
@@ -307,10 +308,8 @@ class Execution:
             raise DurableError(
                 "The engine was asked from another event loop: await it in the task itself, not in a thread's loop."
             )
-        if INLINE.get():
-            raise DurableError(
-                "A memo or step asked the engine for something: it is one checkpoint and makes no others. Ask from the task."
-            )
+        if why := INLINE.get():
+            raise DurableError(f"{why} Ask from the task.")
 
     def abandon(self, node: int, ask: Ask, asked_at: float) -> None:
         """Take down that nobody waits for an ask any more; nothing, if its outcome was delivered."""
@@ -404,6 +403,10 @@ class Execution:
     def worked(self) -> float:
         """Seconds of this attempt in which some part of the run was not in a durable wait; replay not counted."""
         return self._work.total
+
+    def extend(self, seconds: float) -> None:
+        """Allow the attempt to work for longer."""
+        self._work.extend(seconds)
 
     def _count_work(self) -> None:
         if not self.cursor.is_replaying:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from durable_nb.engine.current import INLINE
 from durable_nb.log.records import Failure, Outcome
 
+WHY = "A memo or step asked the engine for something: it is one checkpoint and makes no others."
+
 
 async def outcome_of(work: Callable[[], Awaitable[str]], run_id: str) -> Outcome:
     """Do the work, which may ask the engine for nothing; give its JSON text or its failure.
@@ -15,7 +17,7 @@ async def outcome_of(work: Callable[[], Awaitable[str]], run_id: str) -> Outcome
     Raises:
         CancelledError: the asking task was cancelled. Evicted: the run is left.
     """
-    token = INLINE.set(True)
+    token = INLINE.set(WHY)
     try:
         return Outcome(await work())
     except asyncio.CancelledError as error:

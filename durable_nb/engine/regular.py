@@ -6,16 +6,18 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.current import CURRENT
+from durable_nb.engine.injection import Injection
 from durable_nb.errors import ExecutionTimeoutError
 from durable_nb.tasks.options import format_duration
 
 if TYPE_CHECKING:
     from durable_nb.engine.context import Context
     from durable_nb.engine.engine import Engine
+    from durable_nb.engine.timers import Alarm
     from durable_nb.log.records import Claim
     from durable_nb.tasks.task import Lane, Task
 
@@ -30,6 +32,12 @@ class RegularRun:
         self._lane: Lane = lane  # of its slot
         self._lent = 0  # calls that wait for other runs
         self._thread: concurrent.futures.Future[Any] | None = None
+        self._injection: Injection | None = None  # of a thread
+        self._limit = task.options.execution_timeout
+        self._alarm: Alarm | None = None
+        self._ring: Callable[[], object] = lambda: None
+        self._is_released = False
+        self._is_over = False
 
     async def run(self, value: Any, context: Context) -> str:
         """Call the function; give its output as JSON text.
@@ -40,38 +48,84 @@ class RegularRun:
         scope = contextvars.copy_context()
         scope.run(CURRENT.set, self)
         work = self._in_thread(value, context, scope) if self.task.lane == "thread" else self._on_loop(value, context, scope)
-        limit = self.task.options.execution_timeout
-        alarm = None if limit is None else self.engine.timers.alarm(limit, work.cancel)
+        self._ring = work.cancel
+        self._alarm = None if self._limit is None else self.engine.timers.alarm(self._limit, self._ring)
         started = self.engine.clock.now()
         try:
             result = await work
         except asyncio.CancelledError:
-            if alarm is None or alarm.due_at > self.engine.clock.now():
+            if self._alarm is None or self._alarm.due_at > self.engine.clock.now():
                 raise
             raise self._too_long(started) from None
         finally:
-            if alarm is not None:
-                alarm.cancel()
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
         return self.engine.encode_output(self.task, result)
 
     def _on_loop(self, value: Any, context: Context, scope: contextvars.Context) -> asyncio.Future[Any]:
-        return asyncio.get_running_loop().create_task(self.task.function(value, context), context=scope)
+        return asyncio.get_running_loop().create_task(self._call(value, context), context=scope)
+
+    async def _call(self, value: Any, context: Context) -> Any:
+        async with Injection(self.engine, self.task.dependencies, value, context) as given:
+            return await self.task.function(value, context, **given)
 
     def _in_thread(self, value: Any, context: Context, scope: contextvars.Context) -> asyncio.Future[Any]:
+        if self.task.dependencies:
+            return asyncio.get_running_loop().create_task(self._call_in_thread(value, context), context=scope)
         self._thread = scope.run(self.engine.threads.submit, lambda: self.task.function(value, context))
         return asyncio.shield(asyncio.wrap_future(self._thread))
+
+    async def _call_in_thread(self, value: Any, context: Context) -> Any:
+        """Call the function in a thread with its dependencies, which outlive it: see `thread_ended`."""
+        injection = Injection(self.engine, self.task.dependencies, value, context)
+        given = await injection.__aenter__()
+        self._thread = self.engine.threads.submit(lambda: self.task.function(value, context, **given))
+        try:
+            result = await asyncio.shield(asyncio.wrap_future(self._thread))
+        except BaseException as error:
+            if self._thread.done():
+                await injection.__aexit__(type(error), error, error.__traceback__)
+            else:
+                self._injection = injection
+            raise
+        await injection.__aexit__(None, None, None)
+        return result
+
+    # ------------------------------------------------------------ time and slot
+
+    def extend(self, seconds: float) -> None:
+        """Allow the attempt to work for longer."""
+        if self._alarm is not None and self._limit is not None:
+            self._limit += seconds
+            self._alarm.cancel()
+            left = self._alarm.due_at + seconds - self.engine.clock.now()
+            self._alarm = self.engine.timers.alarm(left, self._ring)
+
+    def release_slot(self) -> None:
+        """Give back the slot for good, and go on without one."""
+        if not self._is_released and not self._is_over:
+            self._is_released = True
+            if not self._lent:
+                self.engine.dispatcher.give(self._lane)
+
+    def close(self) -> None:
+        """Leave the slot to the dispatcher, which gives it back now, unless the task did so before."""
+        self._is_over = True
+        if self._is_released:
+            self.engine.dispatcher.withhold(self._lane)
 
     @contextlib.asynccontextmanager
     async def slot_lent(self) -> AsyncIterator[None]:
         """Give back the slot while the run waits for others, however many at once, so that a full lane cannot wait for itself."""
         self._lent += 1
-        if self._lent == 1:
+        if self._lent == 1 and not self._is_released:
             self.engine.dispatcher.give(self._lane)
         try:
             yield
         finally:
             self._lent -= 1
-            if not self._lent:
+            if not self._lent and not self._is_released:
                 await self.engine.dispatcher.take_back(self._lane)
 
     async def thread_ended(self) -> None:
@@ -82,9 +136,12 @@ class RegularRun:
                 "its thread cannot be killed and keeps its slot until it ends."
             )
             await asyncio.wait([asyncio.wrap_future(self._thread)])
+        if self._injection is not None:
+            injection, self._injection = self._injection, None
+            await injection.__aexit__(None, None, None)
 
     def _too_long(self, started: float) -> ExecutionTimeoutError:
-        limit, took = self.task.options.execution_timeout, self.engine.clock.now() - started
+        limit, took = self._limit, self.engine.clock.now() - started
         return ExecutionTimeoutError(
             f"Task '{self.task.name}' worked for {took:.3g} s; its execution_timeout is {format_duration(limit or 0)}."
         )

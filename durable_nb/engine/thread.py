@@ -55,7 +55,7 @@ class EngineThread:
         current = CURRENT.get()
         if current is not None and current.engine.thread is not self:  # another engine's task: here it is a caller like any other
             context.run(CURRENT.set, None)
-            context.run(INLINE.set, False)
+            context.run(INLINE.set, "")
             context.run(MOVES.set, None)
         return context.run(asyncio.run_coroutine_threadsafe, run(), self.loop)
 

@@ -46,6 +46,7 @@ class Watch:
 
     async def _look(self) -> None:
         engine = self._engine
+        engine.streams.wake()
         engine.timers.look()
         engine.dispatcher.look()
         for number, last_seq in await engine.reader.run(lambda connection: _last_seqs(connection, engine.worker)):

@@ -42,6 +42,15 @@ class WorkTime:
             self._since = self._engine.clock.now()
             self._alarm = self._engine.timers.alarm(self._limit - self._before, self._time_out)
 
+    def extend(self, seconds: float) -> None:
+        """Allow so many seconds more, in this invocation; the code asks again when it is replayed."""
+        if self._limit is not None:
+            is_counting = self._since is not None
+            self.stop()
+            self._limit += seconds
+            if is_counting:
+                self.start()
+
     def stop(self) -> None:
         """Count no more."""
         self._before, self._since = self.total, None

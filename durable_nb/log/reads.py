@@ -12,7 +12,8 @@ from durable_nb.log.records import Failure, RunView
 
 COLUMNS = (
     "number, id, task, kind, version, status, is_evicted, blocked_reason, key, parent, retry_count, invocation_count, branch, "
-    "owner, ready_at, created_at, started_at, finished_at, input, output, error, metadata, home"
+    "owner, ready_at, created_at, started_at, finished_at, input, output, error, metadata, home, "
+    "progress, progress_message"
 )
 
 MAX_NUMBER_DIGITS = 18  # SQLite's integers have 64 bits
@@ -92,7 +93,10 @@ def find_run(connection: sqlite3.Connection, name: str) -> RunView:
     Raises:
         UnknownRunError: none, or several.
     """
-    rows = _rows_named(connection, name)
+    try:
+        rows = _rows_named(connection, name)
+    except UnicodeEncodeError:  # half a character, which no id or key holds
+        raise UnknownRunError(f"No run {name!a} is in this log: `%durable runs` lists them.") from None
     if not rows:
         raise UnknownRunError(f"No run '{name}' is in this log: `%durable runs` lists them.")
     if len(rows) > 1:

@@ -170,6 +170,7 @@ class Claim:
     child_index: int | None
     home: str
     signature: bytes | None
+    event: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +200,8 @@ class RunView:
     error: Failure | None
     metadata: str = "{}"
     home: str = ""
+    progress: float | None = None
+    progress_message: str | None = None
 
     @property
     def is_ended(self) -> bool:

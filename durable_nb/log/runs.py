@@ -32,7 +32,7 @@ WHERE number IN (
     ORDER BY priority DESC, ready_at, number LIMIT :slots)
 RETURNING number, id, task, kind, version, input, metadata, epoch, branch, retry_count, invocation_count, worked, parent,
           (SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent),
-          child_key, child_index, home, signature"""
+          child_key, child_index, home, signature, event"""
 
 COUNT_READY = """
 SELECT count(*) FROM (
@@ -279,11 +279,6 @@ def journal(connection: sqlite3.Connection, number: int, at: float, kind: str, d
     connection.execute(
         "INSERT INTO journal (run, at, kind, data) VALUES (?, ?, ?, ?)", (number, at, kind, json.dumps(data, ensure_ascii=False))
     )
-
-
-def add_line(connection: sqlite3.Connection, number: int, text: str, *, at: float) -> None:
-    """Append what a task said."""
-    connection.execute("INSERT INTO line (run, at, text) VALUES (?, ?, ?)", (number, at, text))
 
 
 def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, since: float, at: float) -> list[tuple[int, int, str]]:

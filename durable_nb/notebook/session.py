@@ -158,7 +158,7 @@ class Session:
         )
         task.cell_adapter = task.cell_adapter or task.output_adapter  # a cell gets instances of its own classes
         task.input_adapter, task.output_adapter = captured.input_adapter, captured.output_adapter
-        task.function = captured.function
+        task.function, task.dependencies = captured.function, captured.dependencies
         self._take_in(task, definition)
 
     def _references(self) -> dict[int, str]:

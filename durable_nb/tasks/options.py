@@ -146,7 +146,7 @@ def make_options(kind: Kind, options: Mapping[str, Any], *, form: str | None = N
     }
     metadata = options.get("default_additional_metadata") or {}
     try:
-        encode(metadata, of="default_additional_metadata")
+        encode(metadata, of="default_additional_metadata", artifacts=False)
     except DurableError as error:
         raise DeclarationError(str(error)) from None
     return TaskOptions(**{**options, **seconds, "default_additional_metadata": metadata})

@@ -8,17 +8,25 @@ form for them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, cast, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from durable_nb.errors import DeclarationError, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError
+from durable_nb.errors import (
+    DeclarationError,
+    IllegalTaskOutputError,
+    InputValidationError,
+    PayloadTooLargeError,
+)
+from durable_nb.tasks.artifacts import KEY, MARK, Artifacts, ArtifactText, Bytes, Shelf, is_artifact_type, restore
+from durable_nb.tasks.plain import ordered, plain
 
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 SURE_BYTES = 400  # shorter JSON can be read back whatever it is: 200 levels take two brackets each
+REFERENCE = f'"{KEY}":'.encode()
 ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
@@ -28,42 +36,60 @@ class EmptyModel(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-def encode(value: object, *, of: str) -> str:
-    """Give a value as JSON text.
+def encode(value: object, *, of: str, round_trip: bool = False, artifacts: bool = True) -> str:
+    """Give a value as JSON text; as an `ArtifactText`, where it holds bytes, arrays or tables.
 
     Args:
-        value: None, a JSON value, a pydantic model, dataclass, TypedDict, datetime, ... (what pydantic writes as JSON).
+        value: None, a JSON value, a pydantic model, dataclass, TypedDict, datetime, ... (what pydantic writes as JSON), with
+            artifacts in it where JSON cannot hold a value; in a model or dataclass, bytes are what their field's type says.
         of: whose value it is, for the error, such as ``"the output of task 'clean'"``.
+        round_trip: leave out what its type computes, since the type is to read it back.
+        artifacts: whether it may hold any.
 
     Raises:
-        IllegalTaskOutputError: JSON cannot hold it. PayloadTooLargeError: it is larger than 64 MiB.
+        IllegalTaskOutputError: JSON cannot hold it. PayloadTooLargeError: it is larger than 64 MiB, an artifact than 256 MiB.
 
     >>> encode({"a": 1}, of="an example")
     '{"a":1}'
     """
-    refuse_bytes(value, of)
+    shelf = Shelf(of)
     try:
-        body = to_json(value)
+        body = to_json(plain(value), round_trip=round_trip, fallback=shelf.put if artifacts else _refuse_artifact)
         if SURE_BYTES < len(body) <= MAX_PAYLOAD_BYTES:
             from_json(body)  # it writes deeper nesting and longer integers than it reads
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
+    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+        if shelf.refusal is not None:
+            raise shelf.refusal from None
         raise IllegalTaskOutputError(
             f"{of} is a {type(value).__qualname__} that JSON cannot hold ({error}). "
-            "Give None, JSON values, a pydantic model or a dataclass."
+            "Give None, JSON values, a pydantic model, a dataclass, bytes, a NumPy array or a DataFrame."
         ) from None
     if len(body) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLargeError(
             f"{of} takes {len(body) / 2**20:.0f} MiB as JSON; the log takes 64 MiB. Write it to a file and give its path."
         )
-    return body.decode()
+    if not shelf.artifacts:
+        return body.decode()
+    if body.count(REFERENCE) != shelf.references:
+        raise IllegalTaskOutputError(f"{of} has the key '{KEY}' beside bytes, arrays or tables, which it stands for: rename it.")
+    return ArtifactText(MARK + body.decode(), shelf.artifacts)
 
 
-def refuse_bytes(value: object, of: str) -> None:
-    """Refuse bytes, which JSON would silently turn into text."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise IllegalTaskOutputError(
-            f"{of} is {type(value).__name__}, which JSON cannot hold. Write it to a file and give its path."
-        )
+def _refuse_artifact(value: object) -> None:
+    name = "bytes" if isinstance(value, Bytes) else f"{type(value).__module__}.{type(value).__qualname__}"
+    raise TypeError(f"unknown type {name}; only inputs and outputs may hold bytes, arrays and tables")
+
+
+def joined(parts: Mapping[str, str]) -> str:
+    """Give several payloads as the text of one object; their artifacts come with it.
+
+    >>> joined({"a": "1", "b": "[]"})
+    '{"a":1,"b":[]}'
+    """
+    body = ",".join(f"{json.dumps(name, ensure_ascii=False)}:{text}" for name, text in parts.items())
+    kept = [text.artifacts for text in parts.values() if isinstance(text, ArtifactText)]
+    text = f"{{{body}}}"
+    return ArtifactText(MARK + text, Artifacts(kept)) if kept else text
 
 
 def decode(text: str, adapter: TypeAdapter[Any] = ANY, *, of: str = "a payload") -> Any:
@@ -71,13 +97,28 @@ def decode(text: str, adapter: TypeAdapter[Any] = ANY, *, of: str = "a payload")
 
     Raises:
         InputValidationError: the text is not JSON, or does not fit the type; the sentence names the fields.
+        ArtifactError: it refers to an artifact that is not there, or is damaged.
     """
     try:
-        return from_json(text) if adapter is ANY else adapter.validate_json(text)
+        if isinstance(text, ArtifactText):
+            value = restore(from_json(text), text.artifacts)
+            return value if adapter is ANY else adapter.validate_python(value)
+        return from_json(text) if adapter is ANY else _validate_json(text, adapter)
     except ValidationError as error:
         raise InputValidationError(f"{of} does not fit its type: {explain(error)}") from None
     except ValueError as error:
         raise InputValidationError(f"{of} is not JSON: {error}.") from None
+
+
+def _validate_json(text: str, adapter: TypeAdapter[Any]) -> Any:
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        if any(
+            item["type"] == "needs_python_object" for item in error.errors(include_url=False)
+        ):  # a type of artifacts, and none
+            return adapter.validate_python(from_json(text))
+        raise
 
 
 def explain(error: ValidationError) -> str:
@@ -101,14 +142,14 @@ def check_text(text: object, *, of: str) -> None:
         raise InputValidationError(f"{of} is {text!a}, which holds half a character: give text that UTF-8 can hold.") from None
 
 
-def encode_given(value: object, *, of: str) -> str:
+def encode_given(value: object, *, of: str, round_trip: bool = False, artifacts: bool = False) -> str:
     """Give as JSON text what a caller passes in: metadata, an event's payload.
 
     Raises:
         InputValidationError: JSON cannot hold it; nothing was written.
     """
     try:
-        return encode(value, of=of)
+        return encode(value, of=of, round_trip=round_trip, artifacts=artifacts)
     except IllegalTaskOutputError as error:
         raise InputValidationError(str(error)) from None
 
@@ -121,19 +162,21 @@ def encode_input(value: object, adapter: TypeAdapter[Any], *, of: str) -> tuple[
     Raises:
         InputValidationError: it does not fit; nothing was written.
     """
-    passed = value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
+    if value is None and adapter is not ANY and not _takes_none(adapter):
+        value = {}
+    given = encode_given(value, of=of, round_trip=adapter is not ANY, artifacts=True)
+    whole = given
     if adapter is not ANY:
-        if value is None and not _takes_none(adapter):
-            value = passed = {}
-        try:
-            value = adapter.validate_python(
-                value.model_dump(by_alias=True) if isinstance(value, BaseModel) else to_jsonable_python(value)
-            )
-        except ValidationError as error:
-            raise InputValidationError(f"{of} does not fit: {explain(error)}") from None
-        except (PydanticSerializationError, ValueError, RecursionError) as error:
-            raise InputValidationError(f"{of} cannot be written as JSON: {error}.") from None
-    return encode_given(value, of=of), encode_given(passed, of=of)
+        whole = encode_given(decode(given, adapter, of=of), of=of, round_trip=True, artifacts=True)
+    return whole, _without_defaults(value, of) if isinstance(value, BaseModel) else given
+
+
+def _without_defaults(value: BaseModel, of: str) -> str:
+    """Give the JSON of what a model was made with; of its artifacts the hashes only."""
+    serializer = type(value).__pydantic_serializer__
+    return serializer.to_json(
+        ordered(value), exclude_unset=True, round_trip=True, warnings=False, fallback=Shelf(of).put
+    ).decode()
 
 
 def _takes_none(adapter: TypeAdapter[Any]) -> bool:
@@ -157,9 +200,30 @@ def adapter_for(annotation: object, *, of: str) -> TypeAdapter[Any]:
     except TypeError:  # an unhashable annotation
         return TypeAdapter(cast("Any", annotation))
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        if _holds_artifacts(annotation):
+            return TypeAdapter(cast("Any", annotation), config=ConfigDict(arbitrary_types_allowed=True))
         raise DeclarationError(
             f"{of} is {annotation!r}, which pydantic cannot read from JSON: {str(error).splitlines()[0]}. Use a pydantic model."
         ) from None
+
+
+def _holds_artifacts(annotation: Any) -> bool:
+    """Whether arrays and tables are all that pydantic has no schema for in an annotation."""
+    origin = get_origin(annotation)
+    if is_artifact_type(annotation) or is_artifact_type(origin):
+        return True
+    inner = [part for part in get_args(annotation) if part is not Ellipsis]
+    if origin is None or not inner:
+        return False
+    return any(map(_holds_artifacts, inner)) and all(_holds_artifacts(part) or _is_known(part) for part in inner)
+
+
+def _is_known(annotation: Any) -> bool:
+    try:
+        TypeAdapter(annotation)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return False
+    return True
 
 
 @lru_cache(maxsize=512)

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 Output = TypeVar("Output")
+
+
+class Stream(Protocol):
+    """What a run streams: iterated with `async for`, or with `for` from synchronous code."""
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """Begin with the first chunk; end with the run."""
+        ...
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Begin with the first chunk; end with the run."""
+        ...
 
 
 class RunHost(Protocol):
@@ -13,6 +25,10 @@ class RunHost(Protocol):
 
     async def aio_result_of(self, ref: RunRef[Any]) -> Any:
         """Wait for the end of a run; give its validated output."""
+        ...
+
+    def stream_of(self, ref: RunRef[Any]) -> Stream:
+        """Give what a run streams."""
         ...
 
     def call(self, make: Callable[[], Awaitable[Any]], *, aio: str) -> Any:
@@ -51,3 +67,12 @@ class RunRef(Generic[Output]):
     def result(self) -> Output:
         """As `aio_result`, from synchronous code. Ctrl-C or the kernel's interrupt stops the waiting only."""
         return self._host.call(self.aio_result, aio="await ref.aio_result()")  # type: ignore[no-any-return]
+
+    def stream(self) -> Stream:
+        """Give what the run streams with `ctx.put_stream`, from its first chunk to its end, whenever it is listened to.
+
+        Example:
+            >>> async for chunk in ref.stream():  # doctest: +SKIP
+            ...     print(chunk, end="")
+        """
+        return self._host.stream_of(self)

@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 from pydantic import TypeAdapter
 
 from durable_nb.errors import DeclarationError
+from durable_nb.tasks.depends import dependencies_of, marked
 from durable_nb.tasks.options import TaskOptions
 from durable_nb.tasks.payload import ANY, adapter_for, hint_of
 from durable_nb.tasks.refs import RunRef
@@ -68,6 +69,7 @@ class Task(Generic[Output]):
     ) -> None:
         check_signature(function, kind)
         self.function = function
+        self.dependencies = dependencies_of(function)
         self.host = host
         self.kind: Kind = kind
         self.name = name or function.__name__
@@ -223,11 +225,13 @@ def check_signature(function: Callable[..., Any], kind: Kind) -> None:
         raise DeclarationError(
             f"{name} is synchronous, and a durable task must be able to wait: write `{form}`, or make it a regular task."
         )
-    parameters = list(inspect.signature(function).parameters.values())
+    injected = marked(function)
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in injected]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(positional) != 2 or len(parameters) != 2:
+    if len(positional) != 2 or len(parameters) != 2 or list(inspect.signature(function).parameters.values())[:2] != parameters:
         raise DeclarationError(
-            f"{name} takes ({', '.join(str(p) for p in parameters)}); a task takes its input and its context: write `{form}`."
+            f"{name} takes ({', '.join(str(p) for p in parameters)}); a task takes its input and its context, "
+            f"and after them only parameters marked with Depends: write `{form}`."
         )
 
 

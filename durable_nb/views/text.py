@@ -74,6 +74,8 @@ def _headline(detail: RunDetail) -> Text:
         line.append(f" in {duration(run.finished_at - run.started_at)}")
     elif run.started_at is not None:
         line.append(f" for {duration(detail.now - run.started_at)}")
+    if run.progress is not None and not run.is_ended:
+        line.append(f" · {words.progress(run)}", style="cyan")
     return line
 
 
@@ -225,7 +227,7 @@ def _state_words(run: RunView, waits: Sequence[WaitView], state: State, now: flo
         return said + (f", and {more} more" if more else "")
     if run.status == "QUEUED" and run.ready_at is not None and run.ready_at > now:
         return f"{state} (tries again in {duration(run.ready_at - now)})"
-    return str(state)
+    return f"{state} {words.progress(run)}" if run.progress is not None and not run.is_ended else str(state)
 
 
 def _took(run: RunView, now: float) -> str:

@@ -114,6 +114,12 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def progress(run: RunView) -> str:
+    """Give what a run said last of its progress: the percentage, and its message."""
+    said = f"{(run.progress or 0) * 100:.0f} %"
+    return f"{said} {brief(run.progress_message, 80)}" if run.progress_message else said
+
+
 def moment(at: float) -> str:
     """Give a time of the log as local time; one that no calendar has, as the number it is."""
     try:

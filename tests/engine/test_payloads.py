@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 import typing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 from typing_extensions import TypedDict
 
 from durable_nb import Context, Durable, DurableContext, EmptyModel, TaskRunError
@@ -168,6 +171,86 @@ def test_metadata_that_json_cannot_hold_writes_nothing(bench: Bench, durable: Du
     with pytest.raises(InputValidationError, match="metadata"):
         take.run(1, additional_metadata={"at": object()})
     assert bench.count("run") == 0
+
+
+class Squared(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    side: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def area(self) -> int:
+        return self.side**2
+
+
+class Tagged(BaseModel):
+    tags: set[str] = Field(default_factory=set)
+    groups: list[frozenset[str]] = []
+
+
+def test_a_model_with_a_computed_field_may_forbid_others(durable: Durable) -> None:
+    @durable.task()
+    async def grow(input: Squared, ctx: Context) -> Squared:
+        return Squared(side=input.side + 1)
+
+    @durable.durable_task()
+    async def orchestrate(input: Squared, ctx: DurableContext) -> int:
+        memo = await ctx.aio_memo(lambda: Squared(side=5), Squared)
+        child = await grow.aio_run(input)
+        assert isinstance(memo, Squared)
+        return int(child.area + memo.area)
+
+    assert grow.run(Squared(side=2)) == Squared(side=3)
+    assert orchestrate.run(Squared(side=2)) == 9 + 25
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_sets_are_written_in_the_same_order_by_every_process(tmp_path: Path, seed: str) -> None:
+    code = (
+        "from tests.engine.test_payloads import *\n"
+        "from durable_nb.tasks.payload import adapter_for, encode, encode_input\n"
+        "words = {'d', 'a', 'c', 'b', 'e'}\n"
+        "model = Tagged(tags=words, groups=[frozenset(words)])\n"
+        "print(encode({'x': [words, frozenset({(1, 'b'), (1, 'a')})]}, of=''))\n"
+        "print(encode_input(model, adapter_for(Tagged, of=''), of=''))\n"
+        "print(encode_input([words], adapter_for(list[set[str]], of=''), of=''))\n"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    in_order = '["a","b","c","d","e"]'
+    tagged = f'{{"tags":{in_order},"groups":[{in_order}]}}'
+    assert done.stdout.splitlines() == [
+        f'{{"x":[{in_order},[[1,"a"],[1,"b"]]]}}',
+        str((tagged, tagged)),
+        str((f"[{in_order}]", f"[{in_order}]")),
+    ]
+
+
+def test_ordering_a_models_sets_leaves_the_model_as_it_is(durable: Durable) -> None:
+    @durable.task()
+    async def tags(input: Tagged, ctx: Context) -> list[str]:
+        return sorted(input.tags)
+
+    model = Tagged(tags={"b", "a"})
+    assert tags.run(model) == ["a", "b"]
+    assert type(model.tags) is set
+    assert model.model_fields_set == {"tags"}
+
+
+@pytest.mark.parametrize("validator", [Order, Point, Row, list[int], int | None, datetime])
+def test_any_type_may_be_the_input_validator(bench: Bench, durable: Durable, validator: Any) -> None:
+    @durable.task(input_validator=validator)
+    async def take(input, ctx):  # type: ignore[no-untyped-def]
+        return None
+
+    take.run(
+        {Order: {"customer": "a"}, Point: {"x": 1, "y": 2}, Row: {"name": "a", "count": 1}, datetime: "2026-01-01T00:00:00Z"}.get(
+            validator, [1] if validator == list[int] else None
+        )
+    )
+    with pytest.raises(InputValidationError, match="take"):
+        take.run({"wrong": object})
+    assert bench.count("run") == 1
 
 
 # ---------------------------------------------------------------- outputs

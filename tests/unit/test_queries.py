@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.log import checkpoints, reads, runs, waits, workflows
+from durable_nb.log import checkpoints, reads, runs, streams, waits, workflows
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
@@ -38,6 +38,8 @@ HOT = {
         r"USING (COVERING )?INDEX event_pending",
     ),
     "children": (reads.CHILDREN, r"USING INDEX run_parent"),
+    "chunks": (streams.CHUNKS, r"SEARCH chunk USING INDEX chunk_run"),
+    "lines": (streams.LINES, r"SEARCH line USING INDEX line_run"),
     "open waits": (reads.WAITS, r"SEARCH wait USING PRIMARY KEY"),
     "by key": (reads.FIND_KEY, r"USING INDEX sqlite_autoindex_run"),
     "by start of id": (reads.FIND_START, r"USING INDEX sqlite_autoindex_run"),

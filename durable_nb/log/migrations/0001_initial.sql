@@ -11,6 +11,12 @@ CREATE TABLE payload (
     body TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Values that JSON cannot hold (bytes, arrays, tables), by the SHA-256 of their form; a payload's JSON refers to them.
+CREATE TABLE artifact (
+    hash BLOB PRIMARY KEY,
+    body BLOB NOT NULL
+) STRICT;
+
 -- Who is alive is told by a lock on a file (engine/liveness.py), not by this row.
 CREATE TABLE worker (
     id         TEXT PRIMARY KEY,
@@ -48,6 +54,7 @@ CREATE TABLE run (
     key           TEXT UNIQUE,            -- a name that the user gave it for good
     home          TEXT NOT NULL,
     signature     BLOB,
+    event         TEXT,                   -- id of the event that started it
     created_at    REAL NOT NULL,
     -- current state
     status        TEXT NOT NULL DEFAULT 'QUEUED' CHECK (status IN ('QUEUED', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
@@ -66,7 +73,9 @@ CREATE TABLE run (
     started_at    REAL,
     finished_at   REAL,
     output        ANY,
-    error         TEXT                    -- JSON: type, message, trace
+    error         TEXT,                   -- JSON: type, message, trace
+    progress      REAL,                   -- as the task said last, 0 to 1
+    progress_message TEXT
 ) STRICT;
 
 CREATE INDEX run_ready ON run (priority DESC, ready_at, number, task) WHERE ready_at IS NOT NULL;
@@ -163,13 +172,26 @@ CREATE INDEX journal_run ON journal (run, seq);
 
 -- What a task said with ctx.log.
 CREATE TABLE line (
-    seq  INTEGER PRIMARY KEY,
-    run  INTEGER NOT NULL REFERENCES run (number),
-    at   REAL NOT NULL,
-    text TEXT NOT NULL
+    seq     INTEGER PRIMARY KEY,
+    run     INTEGER NOT NULL REFERENCES run (number),
+    attempt INTEGER NOT NULL,
+    at      REAL NOT NULL,
+    level   TEXT NOT NULL,
+    text    TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX line_run ON line (run, seq);
+
+-- What a task streamed with ctx.put_stream.
+CREATE TABLE chunk (
+    seq     INTEGER PRIMARY KEY,
+    run     INTEGER NOT NULL REFERENCES run (number),
+    attempt INTEGER NOT NULL,
+    at      REAL NOT NULL,
+    data    ANY NOT NULL                  -- TEXT or BLOB
+) STRICT;
+
+CREATE INDEX chunk_run ON chunk (run, seq);
 
 -- Public views: their columns stay what they are.
 CREATE VIEW v_runs AS
