@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from durable_nb.engine.clock import Clock
     from durable_nb.engine.dispatch import Slots
     from durable_nb.engine.engine import Engine
+    from durable_nb.engine.probe import Probe
     from durable_nb.log.records import Claim, NewRun
 
 LOG_VARIABLE = "DURABLE_NB_LOG"
@@ -78,6 +79,7 @@ class Durable:
         self._slots = slots
         self._clock = clock
         self._keyring = keyring
+        self._probe: Probe | None = None  # a test's, see `durable_nb.testing`
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._left_by_fork: Engine | None = None  # kept, since collecting it would close connections of the parent process
@@ -180,6 +182,7 @@ class Durable:
             slots=self._slots,
             refusal=self._refuse,
             sign=self._sign,
+            probe=self._probe,
         )
         try:
             thread.call(lambda: engine.open(self._durability), aio="")

@@ -270,6 +270,15 @@ def release_all(
     return len(rows)
 
 
+def release(connection: sqlite3.Connection, number: int, epoch: int, *, reason: str, worked: float, at: float) -> None:
+    """Give back a run that wants a slot again at once."""
+    fence(connection, number, epoch)
+    (worker,) = connection.execute("SELECT owner FROM run WHERE number = ?", (number,)).fetchone()
+    _give_back(connection, number, epoch, blocked=None, worked=worked)
+    connection.execute("UPDATE run SET ready_at = ? WHERE number = ?", (at, number))
+    journal(connection, number, at, "released", {"worker": worker, "reason": reason, "worked": worked})
+
+
 def _give_back(connection: sqlite3.Connection, number: int, epoch: int, *, blocked: str | None, worked: float) -> None:
     connection.execute(GIVE_BACK, {"number": number, "epoch": epoch, "blocked": blocked, "worked": worked})
 
