@@ -161,9 +161,12 @@ class Engine:
         await self.dispatcher.drain(DRAIN_SECONDS)
         if self.failure is None:
             at = self.clock.now()
-            await self.writer.submit(
-                lambda connection: runs.release_all(connection, self.worker, reason="its engine was closed", at=at, worked=worked)
-            )
+            with contextlib.suppress(LogFailedError):  # it was told; whoever opens the log next finds this worker dead
+                await self.writer.submit(
+                    lambda connection: runs.release_all(
+                        connection, self.worker, reason="its engine was closed", at=at, worked=worked
+                    )
+                )
         self._tell_waiters(EngineStoppedError(CLOSED))
         await self.writer.close()
         await self.writer_connection.close()

@@ -393,6 +393,23 @@ def test_another_app_object_takes_over_from_a_killed_one(h: Harness) -> None:
     assert len(seen) == 2
 
 
+def test_an_engine_whose_last_commit_fails_is_closed_all_the_same(h: Harness) -> None:
+    """Its lock and connections are let go, so that the next engine takes its runs over."""
+
+    @h.durable.durable_task()
+    async def waits(input: None, ctx: DurableContext) -> Any:
+        return await ctx.aio_wait_for_event("go")
+
+    ref = h.start(waits)
+    h.crash_before_commit(1)
+    h.durable.close()
+    assert not h.durable.is_open
+    h.settle()
+    assert h.crashes == 1
+    h.push("go", 1)
+    assert h.result(ref) == 1
+
+
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_crash_point_that_does_not_exist_is_refused(h: Harness, number: int) -> None:
     with pytest.raises(ValueError, match="commits are counted from 1"):
