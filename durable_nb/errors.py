@@ -190,6 +190,17 @@ class EngineStoppedError(DurableError):
     """The engine was stopped while the call waited. The run itself is safe in the log."""
 
 
+# ---------------------------------------------------------------- testing
+
+
+class NotAtRestError(DurableError, TimeoutError):
+    """The engines of a test still had work in hand when its patience was over."""
+
+
+class UnfinishedRunError(DurableError):
+    """A test asked for the result of a run that is at rest and has not ended: the message tells what it waits for."""
+
+
 def family(error: BaseException) -> list[BaseException]:
     """Give an exception with its causes, contexts and members."""
     found: list[BaseException] = []

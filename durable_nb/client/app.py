@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from durable_nb.engine.dispatch import Slots
     from durable_nb.engine.engine import Engine
     from durable_nb.engine.lifespan import LifespanFunction
+    from durable_nb.engine.probe import Probe
     from durable_nb.log.records import Claim, NewRun
     from durable_nb.tasks.workflow import Workflow
 
@@ -87,6 +88,7 @@ class Durable:
         self._lifespan = check_lifespan(lifespan)
         self._clock = clock
         self._keyring = keyring
+        self._probe: Probe | None = None  # a test's, see `durable_nb.testing`
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._left_by_fork: Engine | None = None  # kept, since collecting it would close connections of the parent process
@@ -217,6 +219,7 @@ class Durable:
             lifespan=self._lifespan,
             refusal=self._refuse,
             sign=self._sign,
+            probe=self._probe,
         )
         try:
             thread.call(lambda: engine.open(self._durability), aio="")

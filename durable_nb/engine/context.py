@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from durable_nb.engine.current import CURRENT
 from durable_nb.errors import DeclarationError, DurableError, ParentOutputError, PayloadTooLargeError
-from durable_nb.log import runs
 from durable_nb.log.records import Claim, holdable
 from durable_nb.log.streams import Said
 from durable_nb.tasks.options import parse_duration

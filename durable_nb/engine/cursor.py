@@ -42,6 +42,7 @@ class Cursor:
         self._asked_before: dict[int, int] = {}  # node -> the first node that was not asked yet when its outcome was delivered
         self._known = {seq for seq, _, _ in self._arrived}
         self._read_up_to = self._recorded_seq  # no lower sequence number is still to come
+        self._first_fresh: tuple[int, str] | None = None
         self.next_node = 1
         self.delivered_seq = 0
         self.diverged: NonDeterminismError | None = None
@@ -50,6 +51,11 @@ class Cursor:
     def is_replaying(self) -> bool:
         """Whether recorded work lies ahead: then log, print and progress are muted."""
         return self.next_node <= self._last_recorded or self.delivered_seq < self._recorded_seq
+
+    @property
+    def first_fresh(self) -> tuple[int, str] | None:
+        """The first node that was asked beyond what was recorded when the pass began, in words; None if there is none."""
+        return self._first_fresh
 
     @property
     def branch_here(self) -> int:
@@ -75,6 +81,8 @@ class Cursor:
                 expected, received = f"{expected} ({recorded.kind})", f"{received} ({ask.kind})"
             self.diverged = NonDeterminismError(node, expected, received)
             raise self.diverged
+        if recorded is None and self._first_fresh is None:
+            self._first_fresh = node, ask.words
         self.next_node += 1
         self._unasked.discard(node)
         return node, recorded

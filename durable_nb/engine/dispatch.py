@@ -159,6 +159,7 @@ class Dispatcher:
 
     def rests(self, execution: Execution) -> None:
         """Be told that a run has come to rest, so that it may be evicted if its slot is wanted."""
+        self._engine.probe.rests(execution)
         if self._is_short:
             self.look()
 
@@ -241,7 +242,7 @@ class Dispatcher:
 
     async def _run_regular(self, claim: Claim, task: Task[Any], lane: Lane) -> None:
         engine = self._engine
-        running = RegularRun(engine, claim, task, lane)
+        running = engine.regular_runs[claim.number] = RegularRun(engine, claim, task, lane)
         try:
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
             context = Context(engine, claim, task, value)
@@ -258,6 +259,7 @@ class Dispatcher:
             await self._finish(claim, "COMPLETED", outcome, worked=0.0)
         finally:
             running.close()
+            del engine.regular_runs[claim.number]
 
     async def _run_durable(self, claim: Claim, task: Task[Any]) -> None:
         engine, history = self._engine, []
@@ -284,8 +286,15 @@ class Dispatcher:
         await self._settle(claim, task, execution, left)
 
     async def _settle(self, claim: Claim, task: Task[Any], execution: Execution, left: Left) -> None:
-        worked = execution.worked
-        if left.parked is not None:
+        worked, left = execution.worked, self._engine.probe.judge(execution, left)
+        if left.is_replayed:
+            await self._engine.writer.submit(
+                lambda connection: runs.release(
+                    connection, claim.number, claim.epoch, reason="it is replayed", worked=worked, at=self._engine.clock.now()
+                )
+            )
+            self.look()
+        elif left.parked is not None:
             await self._park(claim, f"It diverged: {left.parked}", worked=worked)
         elif left.outcome is not None:
             await self._finish(claim, "COMPLETED", left.outcome, worked=worked)

@@ -25,6 +25,7 @@ from durable_nb.engine.finishing import Finishing
 from durable_nb.engine.lifespan import Lifespan, LifespanFunction
 from durable_nb.engine.liveness import LifeLock
 from durable_nb.engine.matcher import Matcher
+from durable_nb.engine.probe import Probe
 from durable_nb.engine.registry import Registry
 from durable_nb.engine.streams import Streams
 from durable_nb.engine.threads import Threads
@@ -42,6 +43,7 @@ from durable_nb.tasks.workflow import Workflow
 
 if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
+    from durable_nb.engine.regular import RegularRun
     from durable_nb.engine.thread import EngineThread
     from durable_nb.tasks.refs import RunHost
     from durable_nb.tasks.task import BulkItem, Task
@@ -74,6 +76,7 @@ class Engine:
         lifespan: LifespanFunction | None = None,
         refusal: Callable[[Claim, Task[Any]], str | None] = lambda claim, task: None,
         sign: Callable[[NewRun], bytes | None] = lambda run: None,
+        probe: Probe | None = None,
     ) -> None:
         self.path = path
         self.host = host
@@ -84,16 +87,18 @@ class Engine:
         self.worker = new_id()
         self.refusal = refusal
         self.sign = sign
+        self.probe = probe or Probe()
         self.threads = Threads("durable_nb task")
         self.streams = Streams(self)
         self.finishing = Finishing(self)
         self.lifespan = Lifespan(self, lifespan)
         self.executions: dict[int, Execution] = {}
+        self.regular_runs: dict[int, RegularRun] = {}
         self.waiters: dict[int, list[asyncio.Future[tuple[str, Outcome]]]] = {}
         self.failure: LogFailedError | None = None
         self._is_closing = False
         self._slots = slots or Slots()
-        self._work: set[asyncio.Task[None]] = set()
+        self._work: set[asyncio.Task[Any]] = set()
 
     # ------------------------------------------------------------ life
 
@@ -103,7 +108,7 @@ class Engine:
         self.life = LifeLock(self.path, self.worker)
         self.writer_connection = await connect(self.path, durability=durability)
         self.reader = await connect(self.path, query_only=True)
-        self.writer = Writer(self.writer_connection, self.path, self._fail)
+        self.writer = Writer(self.writer_connection, self.path, self._fail, self.probe.commit)
         self.dispatcher = Dispatcher(self, self._slots)
         self.timers = Timers(self)
         self.matcher = Matcher(self)
@@ -114,18 +119,19 @@ class Engine:
         self.clock.on_jump(lambda: self.post(self._jump))
         self.lifespan.enter()
         for work in (self.dispatcher.work(), self.timers.work(), self.watch.work()):
-            self._begin(work)
+            self.begin(work)
         for task in self.registry:
             if isinstance(task, Workflow):
                 take_up(self, task)
         self.dispatcher.look()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Start work of the engine's own on the loop; an error in it stops the engine."""
         task = self.loop.create_task(work, context=contextvars.Context())  # not that of the run that asked for it
         self._work.add(task)
         task.add_done_callback(self._check)
 
-    def _check(self, task: asyncio.Task[None]) -> None:
+    def _check(self, task: asyncio.Task[Any]) -> None:
         self._work.discard(task)
         if task.cancelled() or self.failure:
             return
@@ -169,9 +175,12 @@ class Engine:
         await self.dispatcher.drain(DRAIN_SECONDS)
         if self.failure is None:
             at = self.clock.now()
-            await self.writer.submit(
-                lambda connection: runs.release_all(connection, self.worker, reason="its engine was closed", at=at, worked=worked)
-            )
+            with contextlib.suppress(LogFailedError):  # it was told; whoever opens the log next finds this worker dead
+                await self.writer.submit(
+                    lambda connection: runs.release_all(
+                        connection, self.worker, reason="its engine was closed", at=at, worked=worked
+                    )
+                )
         self.tell_waiters(EngineStoppedError(CLOSED))
         await self.lifespan.leave()
         await self.writer.close()
@@ -208,7 +217,7 @@ class Engine:
             execution.cursor.skip_gap()
             execution.unhold()
 
-        self._begin(fill())
+        self.begin(fill())
 
     def ended(self, number: int, status: str, outcome: Outcome) -> None:
         """Tell those who wait for a run, if it has ended."""
@@ -355,7 +364,7 @@ class Engine:
         async def match() -> None:
             await self.matcher.match(key, "")
 
-        self._begin(match())
+        self.begin(match())
 
     async def ids_of(self, numbers: Iterable[int]) -> dict[int, str]:
         """Give the ids of runs by number."""

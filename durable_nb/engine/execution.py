@@ -39,11 +39,12 @@ LEAVE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """How an invocation ended: with an output, an error that escaped, a reason to park, or (none of them) by eviction."""
+    """How an invocation ended: with an output, an error that escaped, a reason to park, to be replayed, or by eviction."""
 
     outcome: Outcome | None = None
     error: BaseException | None = None
     parked: NonDeterminismError | None = None
+    is_replayed: bool = False
 
 
 class Execution:

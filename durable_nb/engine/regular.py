@@ -63,6 +63,11 @@ class RegularRun:
                 self._alarm = None
         return self.engine.encode_output(self.task, result)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for other runs."""
+        return self._lent > 0
+
     def _on_loop(self, value: Any, context: Context, scope: contextvars.Context) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_task(self._call(value, context), context=scope)
 

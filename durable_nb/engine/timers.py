@@ -49,6 +49,11 @@ class Timers:
         if self._next is None or due_at < self._next:
             self._wake.set()
 
+    @property
+    def next_alarm(self) -> float | None:
+        """When the first alarm is due."""
+        return min((alarm.due_at for alarm in self._alarms if alarm.ring is not None), default=None)
+
     def look(self) -> None:
         """Look again: the clock was moved, or another process wrote."""
         self._wake.set()

@@ -58,7 +58,7 @@ WHERE number = :number AND epoch = :epoch"""
 
 RELEASE_ALL = """
 UPDATE run SET ready_at = ?, is_evicted = (kind = 'durable_task'), owner = NULL, epoch = epoch + 1
-WHERE owner = ? RETURNING number"""
+WHERE owner = ? RETURNING number, worked"""
 
 
 def create_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker: str | None) -> tuple[int, bool]:
@@ -189,7 +189,7 @@ def finish(
     if not done.rowcount:
         raise StaleEpochError(f"Run number {number} is not owned by this worker any more (epoch {epoch}): its end was refused.")
     connection.execute("DELETE FROM wait WHERE run = ?", (number,))
-    journal(connection, number, at, "finished", {"status": status})
+    journal(connection, number, at, "finished", {"status": status, "worked": worked})
     return complete_waiting_on(connection, number, outcome, at=at)
 
 
@@ -232,7 +232,7 @@ def evict(connection: sqlite3.Connection, number: int, epoch: int, *, delivered:
     if connection.execute("SELECT last_seq FROM run WHERE number = ?", (number,)).fetchone()[0] > delivered:
         return False
     _give_back(connection, number, epoch, blocked=None, worked=worked)
-    journal(connection, number, at, "evicted", {})
+    journal(connection, number, at, "evicted", {"worked": worked, "seq": delivered})
     return True
 
 
@@ -240,7 +240,7 @@ def park(connection: sqlite3.Connection, number: int, epoch: int, *, reason: str
     """Block a run until a person acts; it is not failed and keeps everything."""
     fence(connection, number, epoch)
     _give_back(connection, number, epoch, blocked=reason, worked=worked)
-    journal(connection, number, at, "blocked", {"reason": reason})
+    journal(connection, number, at, "blocked", {"reason": reason, "worked": worked})
 
 
 def unpark(connection: sqlite3.Connection, number: int, *, at: float) -> bool:
@@ -264,10 +264,19 @@ def release_all(
     for number, seconds in (worked or {}).items():
         connection.execute("UPDATE run SET worked = ? WHERE number = ? AND owner = ?", (seconds, number, worker))
     rows = connection.execute(RELEASE_ALL, (at, worker)).fetchall()
-    for (number,) in rows:
-        journal(connection, number, at, "released", {"worker": worker, "reason": reason})
+    for number, seconds in rows:
+        journal(connection, number, at, "released", {"worker": worker, "reason": reason, "worked": seconds})
     connection.execute("DELETE FROM worker WHERE id = ?", (worker,))
     return len(rows)
+
+
+def release(connection: sqlite3.Connection, number: int, epoch: int, *, reason: str, worked: float, at: float) -> None:
+    """Give back a run that wants a slot again at once."""
+    fence(connection, number, epoch)
+    (worker,) = connection.execute("SELECT owner FROM run WHERE number = ?", (number,)).fetchone()
+    _give_back(connection, number, epoch, blocked=None, worked=worked)
+    connection.execute("UPDATE run SET ready_at = ? WHERE number = ?", (at, number))
+    journal(connection, number, at, "released", {"worker": worker, "reason": reason, "worked": worked})
 
 
 def _give_back(connection: sqlite3.Connection, number: int, epoch: int, *, blocked: str | None, worked: float) -> None:
@@ -275,7 +284,7 @@ def _give_back(connection: sqlite3.Connection, number: int, epoch: int, *, block
 
 
 def journal(connection: sqlite3.Connection, number: int, at: float, kind: str, data: dict[str, object]) -> None:
-    """Append a transition."""
+    """Append a transition, with all that its new state follows from (`log/rebuild.py` has a row for each kind)."""
     connection.execute(
         "INSERT INTO journal (run, at, kind, data) VALUES (?, ?, ?, ?)", (number, at, kind, json.dumps(data, ensure_ascii=False))
     )

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from durable_nb.log.checkpoints import complete
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import AcceptedEvent, Completion, NewWait, Outcome
+from durable_nb.log.runs import journal
 
 INSERT_WAIT = """
 INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM event))"""
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+KEEP_CONDITIONS = "UPDATE checkpoint SET conditions = ? WHERE run = ? AND branch = ? AND node = ?"
 
 CANDIDATES = """
 SELECT run, branch, node, item, expression, schema FROM wait
@@ -50,9 +53,13 @@ def register(
     connection: sqlite3.Connection, run: int, branch: int, node: int, waits: Sequence[NewWait], *, at: float
 ) -> Completion | None:
     """Open the conditions of a checkpoint; those that are due already are satisfied at once."""
-    for wait in waits:
-        values = (wait.item, wait.group, wait.kind, wait.name, wait.due_at, wait.key, wait.scope, wait.expression, wait.schema)
-        connection.execute(INSERT_WAIT, (run, branch, node, *values))
+    (floor,) = connection.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()
+    conditions = [
+        (wait.item, wait.group, wait.kind, wait.name, wait.due_at, wait.key, wait.scope, wait.expression, wait.schema, floor)
+        for wait in waits
+    ]
+    connection.executemany(INSERT_WAIT, [(run, branch, node, *condition) for condition in conditions])
+    connection.execute(KEEP_CONDITIONS, (json.dumps(conditions, ensure_ascii=False), run, branch, node))
     completion = None
     for wait in waits:
         if wait.due_at is not None and wait.due_at <= at:
@@ -67,11 +74,14 @@ def fire_due(connection: sqlite3.Connection, *, at: float, limit: int) -> list[C
     return [completion for completion in completions if completion is not None]
 
 
-def satisfy(connection: sqlite3.Connection, place: Place, data: str | bytes | None, *, at: float) -> Completion | None:
+def satisfy(
+    connection: sqlite3.Connection, place: Place, data: str | bytes | None, *, at: float, event: int | None = None
+) -> Completion | None:
     """Take down a condition's first match; when every group of its wait has one, record the checkpoint's outcome.
 
     Args:
         data: the payload column of the event, None for a sleep.
+        event: its sequence number.
     """
     run, branch, node, _ = place
     changed = connection.execute(
@@ -87,6 +97,7 @@ def satisfy(connection: sqlite3.Connection, place: Place, data: str | bytes | No
     ).fetchall()
     matched = [row for row in rows if row[4] is not None]
     if {row[0] for row in rows} != {row[0] for row in matched}:
+        journal(connection, run, at, "matched", {"branch": branch, "node": node, "item": place[3], "event": event})
         return None
     kind, asked_at = connection.execute(
         "SELECT kind, asked_at FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (run, branch, node)
@@ -170,7 +181,7 @@ def match(
         connection.execute(
             "UPDATE wait SET filter_error = ? WHERE run = ? AND branch = ? AND node = ? AND item = ?", (message, *place)
         )
-    completions = [satisfy(connection, place, data, at=at) for place in places]
+    completions = [satisfy(connection, place, data, at=at, event=event.seq) for place in places]
     if is_last:
         connection.execute("UPDATE event SET matched = 1 WHERE seq = ?", (event.seq,))
     return [completion for completion in completions if completion is not None]

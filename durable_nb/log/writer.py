@@ -44,15 +44,24 @@ class Writer:
 
     Args:
         on_failure: called once, on the loop, when a commit failed and the writer stopped.
+        around: called on the connection's thread with each transaction, which it carries out.
     """
 
-    def __init__(self, connection: Connection, path: Path, on_failure: Callable[[LogFailedError], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        path: Path,
+        on_failure: Callable[[LogFailedError], None],
+        around: Callable[[sqlite3.Connection, Callable[[], None]], None] = lambda connection, transact: transact(),
+    ) -> None:
         self._connection = connection
         self._path = path
         self._on_failure = on_failure
+        self._around = around
         self._waiting: list[Item] = []
         self._failed: LogFailedError | None = None
         self._is_closed = False
+        self._is_writing = False
         self._wake = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._work(), name="durable_nb writer")
 
@@ -84,8 +93,9 @@ class Writer:
             self._wake.clear()
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                self._is_writing = True
                 try:
-                    await self._connection.run(lambda connection, batch=batch: transact(connection, batch))  # type: ignore[misc]
+                    await self._connection.run(self._work_on(batch))
                 except Exception as error:  # an error that is not SQLite's fails the batch as well: nobody may wait for ever
                     if (
                         getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY"
@@ -96,6 +106,15 @@ class Writer:
                         self._fail(batch, error)
                 else:
                     self._answer(batch)
+            self._is_writing = False
+
+    def _work_on(self, batch: list[Item]) -> Callable[[sqlite3.Connection], None]:
+        return lambda connection: self._around(connection, lambda: transact(connection, batch))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be written."""
+        return not self._waiting and not self._wake.is_set() and not self._is_writing
 
     def _answer(self, batch: list[Item]) -> None:
         for item in batch:

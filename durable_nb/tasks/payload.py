@@ -7,6 +7,7 @@ form for them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -254,7 +255,10 @@ def hint_of(function: Callable[..., Any], name: str) -> Any:
     if not isinstance(hint, str):
         return hint
     free = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    names = {name: cell.cell_contents for name, cell in free}
+    names = {}
+    for free_name, cell in free:
+        with contextlib.suppress(ValueError):  # an empty cell: a name that is bound later, such as the task's own
+            names[free_name] = cell.cell_contents
     holder = type("holder", (), {"__annotations__": {name: hint}, "__module__": function.__module__})
     try:
         return get_type_hints(holder, globalns=function.__globals__, localns=names, include_extras=True)[name]

@@ -13,6 +13,22 @@ from datetime import UTC, datetime, timedelta
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def seconds_of(duration: timedelta | float = 0.0, **units: float) -> float:
+    """Give a duration in seconds.
+
+    Raises:
+        ValueError: it is negative, or no number.
+
+    >>> seconds_of(30, minutes=1)
+    90.0
+    """
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    seconds += timedelta(**units).total_seconds()
+    if not seconds >= 0:  # NaN too
+        raise ValueError(f"Time cannot be advanced by {duration!r}: give zero or more.")
+    return seconds
+
+
 class VirtualClock:
     """A `Clock` for tests. Every method may be called from any thread.
 
@@ -56,18 +72,17 @@ class VirtualClock:
         with self._lock:
             return self._now
 
-    def advance(self, duration: timedelta | float) -> None:
-        """Move time forward, and wake everybody who waits for it.
+    def advance(self, duration: timedelta | float = 0.0, **units: float) -> None:
+        """Move time forward in one jump, and wake everybody who waits for it.
 
         Args:
             duration: a timedelta, or seconds.
+            units: further time, as `timedelta` takes it: ``days=30``.
 
         Raises:
             ValueError: it is negative.
         """
-        seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
-        if not seconds >= 0:  # NaN too
-            raise ValueError(f"Time cannot be advanced by {duration!r}: give zero or more.")
+        seconds = seconds_of(duration, **units)
         with self._lock:
             self._now += seconds
             wakers = self._wakers

@@ -7,77 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
-import subprocess
-import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.crash.helpers import Expected, Program, check_log
 from tests.crash.program import CHILDREN
 
 STRIDE = 1 if os.environ.get("DURABLE_NB_CRASH") == "all" else 5
-
-
-@dataclass
-class Program:
-    """A log, a file of counts, and the program that is run on them."""
-
-    folder: Path
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "crash.db"
-
-    @property
-    def counts(self) -> Path:
-        return self.folder / "counts.txt"
-
-    def run(self, *point: str) -> subprocess.CompletedProcess[str]:
-        """Run the program, to its end or its death."""
-        environment = {**os.environ, "JUPYTER_DATA_DIR": str(self.folder / "data")}
-        command = [sys.executable, "-W", "error", "-m", "tests.crash.program", str(self.log), str(self.counts), *point]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-    def executed(self) -> Counter[str]:
-        """How often each memo and child was executed."""
-        return Counter(self.counts.read_text().split("\n")[:-1] if self.counts.exists() else [])
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Read the log as a person would."""
-        connection = sqlite3.connect(self.log)
-        try:
-            return connection.execute(sql).fetchall()
-        finally:
-            connection.close()
-
-    def committed(self) -> set[str]:
-        """What must never be executed again: the children and memos whose completion is in the log."""
-        if not self.log.exists() or not self.query("SELECT 1 FROM sqlite_schema WHERE name = 'run'"):
-            return set()
-        squares = self.query("SELECT input FROM v_runs WHERE task = 'square' AND status = 'COMPLETED'")
-        memos = self.query("SELECT 1 FROM v_checkpoints WHERE kind = 'memo' AND seq IS NOT NULL")
-        shaky = self.query("SELECT 1 FROM v_runs WHERE task = 'shaky' AND status = 'COMPLETED'")
-        return {f"square {row[0]}" for row in squares} | {"memo" for _ in memos} | {"shaky 7 1" for _ in shaky}
-
-
-@dataclass
-class Expected:
-    """What a run gives that nobody kills."""
-
-    result: Any
-    executed: Counter[str]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Expected:
-    program = Program(tmp_path_factory.mktemp("undisturbed"))
-    done = program.run()
-    assert done.returncode == 0, done.stderr
-    return Expected(json.loads(done.stdout), program.executed())
 
 
 def check(program: Program, result: Any, expected: Expected, kills: int, before: Counter[str], committed: set[str]) -> None:
@@ -96,7 +35,7 @@ def check(program: Program, result: Any, expected: Expected, kills: int, before:
     assert program.query("SELECT count(*) FROM v_runs WHERE status <> 'COMPLETED'") == [(0,)]
     assert program.query("SELECT count(*) FROM wait") == [(0,)]
     assert program.query("SELECT count(*) FROM event WHERE key = 'done'") == [(1,)], "a push inside a durable task happens once"
-    assert program.query("PRAGMA integrity_check") == [("ok",)]
+    check_log(program.log)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Every test has a log, a clock and a keyring of its own."""
+"""Every test has a log, a clock and a keyring of its own; when it ends, the log's state must follow from its facts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def private_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
+    bench.check_state()
     bench.close()
+    bench.check_state()
 
 
 @pytest.fixture

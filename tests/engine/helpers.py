@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from durable_nb import Durable, RunRef
+from durable_nb.log.rebuild import differences
 from durable_nb.log.records import RunView
 from durable_nb.testing import VirtualClock
 
@@ -44,6 +45,7 @@ class Bench:
         self._folder = folder
         self._opened: list[Durable] = []
         self._snapshots = 0
+        self.is_tampered = False  # the test itself has written to the log
 
     def durable(self, **options: Any) -> Durable:
         """Give a new engine on the log; it opens at its first use."""
@@ -56,6 +58,12 @@ class Bench:
         for durable in self._opened:
             durable.close()
 
+    def check_state(self) -> None:
+        """Compare the current-state rows with what follows from the log's facts."""
+        if self.path.exists() and not self.is_tampered:
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+                assert differences(connection) == []
+
     def crash(self) -> None:
         """Go on with a copy of the log as it is at this instant: what a killed process leaves behind."""
         self._snapshots += 1
@@ -64,6 +72,7 @@ class Bench:
         with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(folder / "log.db")) as copy:
             source.backup(copy)
         self.path = folder / "log.db"
+        self.check_state()
 
     def forget(self) -> None:
         """Close every engine and remove the copies."""

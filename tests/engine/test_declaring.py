@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from durable_nb import Durable
+from durable_nb import Durable, DurableContext
 from durable_nb.errors import DeclarationError
 from tests.engine.helpers import Bench
 
@@ -144,3 +144,11 @@ def test_a_condition_that_cannot_work_is_refused() -> None:
         or_()
     with pytest.raises(DeclarationError, match="str"):
         or_(SleepCondition(timedelta(seconds=1)), "paid")  # type: ignore[arg-type]
+
+
+def test_a_task_inside_a_function_may_name_itself(durable: Durable) -> None:
+    @durable.durable_task()
+    async def countdown(input: int, ctx: DurableContext) -> list[int]:
+        return [input, *(await countdown.aio_run(input - 1) if input else [])]
+
+    assert countdown.run(3) == [3, 2, 1, 0]

@@ -115,6 +115,7 @@ CREATE TABLE checkpoint (
     outcome     ANY,
     error       TEXT,                     -- JSON: type, message, trace; the outcome is then NULL
     abandoned   INTEGER NOT NULL DEFAULT 0,  -- its own code stopped waiting for it
+    conditions  TEXT,                     -- JSON: a wait's conditions, as they were registered; the open ones are rows of `wait`
     PRIMARY KEY (run, branch, node)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,0 +1,374 @@
+"""The oracle: what must come of a program, told without a log, without asyncio and without replay.
+
+It decides everything but one thing: in which order outcomes have come that may come in any order (two children at work). That it
+reads from the log, and checks each for being allowed just then. What each coroutine does next, what it asks as which node, which
+outcome it gets, what a retry keeps, and how the run ends is its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.engine.programs import Operation
+
+Steps = Generator["Future", Any, Any]
+CHILD_RETRIES = 1  # of the task `child`
+
+
+class FailedError(Exception):
+    """A failure in the oracle: of a checkpoint (then it has a node), or of the program itself."""
+
+    node: int | None = None
+
+
+# ---------------------------------------------------------------- futures
+
+
+class Future:
+    """What a generator of the oracle waits for."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.is_cancelled = False
+        self._value: Any = None
+        self._error: FailedError | None = None
+        self.then: list[Callable[[], None]] = []
+
+    def settle(self, value: Any = None, error: FailedError | None = None) -> None:
+        if not self.is_done:
+            self.is_done, self._value, self._error = True, value, error
+            for callback in self.then:
+                callback()
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    @property
+    def error(self) -> FailedError | None:
+        return self._error
+
+    def cancel(self) -> None:
+        if not self.is_done:
+            self.is_done = self.is_cancelled = True
+
+
+class All(Future):
+    """Every one of some, or the first failure."""
+
+    def __init__(self, parts: Sequence[Future]) -> None:
+        super().__init__()
+        self._parts = parts
+        for part in parts:
+            part.then.append(self._look)
+
+    def _look(self) -> None:
+        failed = next((part for part in self._parts if part.error is not None), None)
+        if failed is not None:
+            self.settle(error=failed.error)
+        elif all(part.is_done for part in self._parts):
+            self.settle([part.result() for part in self._parts])
+
+    def cancel(self) -> None:
+        super().cancel()
+        for part in self._parts:
+            part.cancel()
+
+
+class First(Future):
+    """The place of the first that is done."""
+
+    def __init__(self, parts: Sequence[Future]) -> None:
+        super().__init__()
+        self._parts = parts
+        for part in parts:
+            part.then.append(self._look)
+
+    def _look(self) -> None:
+        self.settle(next(place for place, part in enumerate(self._parts) if part.is_done))
+
+    def cancel(self) -> None:
+        super().cancel()
+        for part in self._parts:
+            part.cancel()
+
+
+class Coroutine(Future):
+    """A generator that is moved on whenever what it waits for is there."""
+
+    def __init__(self, model: Model, steps: Steps) -> None:
+        super().__init__()
+        self._model, self._steps = model, steps
+        self._waits_for: Future | None = None
+        model.ready.append(self.step)
+
+    def step(self) -> None:
+        if self.is_done:
+            return
+        waited, self._waits_for = self._waits_for, None
+        try:
+            if waited is None:
+                future = next(self._steps)
+            elif waited.error is not None:
+                future = self._steps.throw(waited.error)
+            else:
+                future = self._steps.send(waited.result())
+        except StopIteration as end:
+            self.settle(end.value)
+        except FailedError as failure:
+            self.settle(error=failure)
+        else:
+            self._waits_for = future
+            if future.is_done:
+                self._model.ready.append(self.step)
+            else:
+                future.then.append(lambda: self._model.ready.append(self.step))
+
+    def cancel(self) -> None:
+        if not self.is_done:
+            super().cancel()
+            if self._waits_for is not None:
+                self._waits_for.cancel()
+            self._steps.close()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A checkpoint in the log."""
+
+    branch: int
+    node: int
+    kind: str
+    words: str
+    child: int
+    asked_at: float
+    seq: int | None
+    recorded_at: float
+    outcome: str
+    error: str | None
+    abandoned: int
+    conditions: str | None
+
+    @property
+    def floor(self) -> int:
+        """The number of the last event that was accepted before it was asked."""
+        return int(json.loads(self.conditions or "[[0]]")[0][-1])
+
+
+class Asked(Future):
+    """A checkpoint that the oracle says was asked."""
+
+    def __init__(self, row: Row, due: Callable[[Row], bool], keys: Sequence[str]) -> None:
+        super().__init__()
+        self.row = row
+        self.due = due
+        self.keys = keys
+
+
+# ---------------------------------------------------------------- the oracle's runs
+
+
+class Model:
+    """A durable run, as the oracle sees it."""
+
+    def __init__(self, world: World, number: int, run_id: str, program: Operation, at: str, retries: int) -> None:
+        self.world, self.number, self.run_id = world, number, run_id
+        self._program, self._at, self._retries = program, at, retries
+        self.ready: deque[Callable[[], None]] = deque()
+        self.memos: dict[str, Asked] = {}  # by place
+        self.attempt = 0
+        self.branch = 1
+        self._kept: dict[int, int] = {}  # node -> the branch that has it, of what a retry keeps
+        self._begin()
+
+    def _begin(self) -> None:
+        self.asks: dict[int, Asked] = {}
+        self._asked_before: dict[int, int] = {}  # node -> the next node when its outcome was delivered
+        self._position = 0  # in the run's completions
+        self.ready.clear()
+        self._main = Coroutine(self, self._program.oracle(self, self._at))
+        self._move()
+
+    def _move(self) -> None:
+        while self.ready and not self._main.is_done:
+            self.ready.popleft()()
+
+    def spawn(self, steps: Steps) -> Coroutine:
+        """Start a coroutine, as `asyncio.create_task` does."""
+        return Coroutine(self, steps)
+
+    def owner(self, node: int) -> int:
+        """Give the branch that has a node."""
+        return self._kept.get(node, self.branch)
+
+    def ask(self, kind: str, words: str, due: Callable[[Row], bool], keys: Sequence[str] = ()) -> Asked:
+        """Take the next node; what the log has there must be this.
+
+        Args:
+            due: whether its outcome may, and so must, be there by now.
+            keys: the events that bring it.
+        """
+        node = len(self.asks) + 1
+        row = self.world.rows[self.number].get((self.owner(node), node))
+        assert row is not None, (
+            f"run {self.number} must have asked {kind} '{words}' as node {node}: {self.world.told(self.number)}"
+        )
+        assert row.kind == kind and row.words.startswith(words), f"node {node} must be {kind} '{words}', but is {row}"
+        self.asks[node] = asked = Asked(row, due, keys)
+        return asked
+
+    def ask_memo(self, at: str) -> Asked:
+        """Take the next node for a memo."""
+        asked = self.memos[at] = self.ask("memo", "memo", due=lambda row: True)
+        return asked
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether its program has ended for good."""
+        return self._main.is_done
+
+    def result(self) -> Any:
+        """Give what it ended with."""
+        return self._main.result()
+
+    def deliver(self) -> bool:
+        """Deliver the next outcome that the log has, if it may be there; tell whether something moved."""
+        if self.is_ended:
+            return False
+        completions = self.world.completions[self.number]
+        if self._position >= len(completions):
+            return False
+        row = completions[self._position]
+        if row.branch == self.owner(row.node):
+            asked = self.asks.get(row.node)
+            if asked is None or not asked.due(row):
+                return False
+            self._asked_before[row.node] = len(self.asks) + 1
+            self._hand_over(asked, row)
+        self._position += 1
+        self._move()
+        if self._main.is_done and self._main.error is not None and self.attempt < self._retries:
+            self._retry(self._main.error)
+        return True
+
+    def _hand_over(self, asked: Asked, row: Row) -> None:
+        if asked.is_cancelled:
+            return
+        if row.error is None:
+            asked.settle(row)
+            return
+        failure = self._failure(asked)
+        assert failure is not None, f"node {row.node} failed in the log, and should not: {row.error}"
+        failure.node = row.node
+        asked.settle(error=failure)
+
+    def _failure(self, asked: Asked) -> FailedError | None:
+        """Give how a child must have failed."""
+        child = self.world.models.get(asked.row.child)
+        if child is not None:
+            return None if child._main.error is None else FailedError(str(child._main.error))
+        return FailedError("child") if self.world.must_fail(asked.row.child) else None
+
+    def _retry(self, failure: FailedError) -> None:
+        """Begin again: a failure of a checkpoint cuts the branch where it was delivered, one of the program's own keeps all."""
+        if failure.node is None:
+            self._kept = {node: self.owner(node) for node in self.asks}
+        else:
+            cut = self._asked_before[failure.node]
+            rows = self.world.rows[self.number]  # a memo that was in flight has none
+            kept = [node for node in self.asks if node < cut and node != failure.node and (self.owner(node), node) in rows]
+            self._kept = {node: self.owner(node) for node in kept}
+            self.branch += 1
+        self.attempt += 1
+        self._begin()
+
+    def check(self) -> None:
+        """Compare with the log, all being at rest."""
+        status, output, branch, retry_count = self.world.run(self.number)
+        told = f"run {self.number} is {status}: {self.world.told(self.number)}"
+        if self.is_ended:
+            assert status == ("FAILED" if self._main.error else "COMPLETED"), told
+            assert self._main.error or json.loads(output) == self.result(), told
+        else:
+            assert status == "RUNNING", told
+            left = self.world.completions[self.number][self._position :]
+            assert not left, f"run {self.number} has outcomes that may not be there: {left}"
+            missing = [asked.row for asked in self.asks.values() if not asked.is_done and asked.due(asked.row)]
+            assert not missing, f"run {self.number} waits for what is there: {missing}"
+        assert (branch, retry_count) == (self.branch, self.attempt), told
+        mine = {node for where, node in self.world.rows[self.number] if where == self.owner(node)}
+        assert mine == set(self.asks), told
+
+
+@dataclass
+class World:
+    """All runs of the oracle, what happened to them from outside, and the log that they are compared with."""
+
+    read: Callable[..., list[tuple[Any, ...]]]
+    now: float = 0.0
+    events: list[tuple[str, Any]] = field(default_factory=list)  # key and payload, in the order in which they were accepted
+    models: dict[int, Model] = field(default_factory=dict)
+    rows: dict[int, dict[tuple[int, int], Row]] = field(default_factory=dict)
+    completions: dict[int, list[Row]] = field(default_factory=dict)
+
+    def pushed(self, key: str, row: Row) -> Any:
+        """Give the payload of the first event of a key that was accepted after a checkpoint was asked, or None."""
+        return next((payload for other, payload in self.events[row.floor :] if other == key), None)
+
+    def add(self, number: int, program: Operation, at: str, retries: int) -> None:
+        """Follow a run, unless it is followed already."""
+        if number not in self.models:
+            self._load(number)
+            [(run_id,)] = self.read("SELECT id FROM run WHERE number = ?", number)
+            self.models[number] = Model(self, number, run_id, program, at, retries)
+
+    def incarnation(self, number: int) -> int:
+        """Give how many runs were made before at the place of a child."""
+        sql = """SELECT count(*) FROM run JOIN run AS this ON this.number = ?
+                 WHERE run.task = 'child' AND run.input ->> 'at' = this.input ->> 'at' AND run.number < this.number"""
+        return int(self.read(sql, number)[0][0])
+
+    def must_fail(self, number: int) -> bool:
+        """Whether a child of this number fails for good."""
+        [(fails,)] = self.read("SELECT input ->> 'fails' FROM run WHERE number = ?", number)
+        return bool((self.incarnation(number) + 1) * (1 + CHILD_RETRIES) <= fails)
+
+    def sync(self, now: float) -> None:
+        """Follow the log to where it is, and compare everything."""
+        self.now = now
+        for number in self.models:
+            self._load(number)
+        while sum(model.deliver() for model in list(self.models.values())):
+            pass
+        for model in self.models.values():
+            model.check()
+
+    def _load(self, number: int) -> None:
+        rows = self.read(
+            "SELECT branch, node, kind, ask, child, asked_at, seq, recorded_at, outcome, error, abandoned, conditions "
+            "FROM checkpoint WHERE run = ?",
+            number,
+        )
+        self.rows[number] = {row[:2]: Row(*row) for row in rows}
+        done = [row for row in self.rows[number].values() if row.seq is not None]
+        self.completions[number] = sorted(done, key=lambda row: row.seq or 0)
+
+    def run(self, number: int) -> tuple[Any, ...]:
+        """Give status, output, branch and retry count of a run."""
+        return self.read("SELECT status, output, branch, retry_count FROM run WHERE number = ?", number)[0]
+
+    def told(self, number: int) -> list[tuple[int, int, str, int | None]]:
+        """Give what a run asked, for an error's text."""
+        return [(row.branch, row.node, row.words, row.seq) for row in self.rows[number].values()]
+
+    def wanted(self) -> Asked | None:
+        """Give something that a run waits for and that nobody brings by itself."""
+        asked = [asked for model in self.models.values() if not model.is_ended for asked in model.asks.values()]
+        open_ = [item for item in asked if not item.is_done and item.row.kind in ("sleep", "event", "wait")]
+        return open_[0] if open_ else None

@@ -1,0 +1,278 @@
+"""Task programs as data: what a program does is played on the engine by `run`, and told by the oracle in `oracle`.
+
+An operation is one small class. `run(play, at)` does it in a durable task; `oracle(model, at)` is a generator that says what it
+must ask and give: it yields futures of the oracle's, and returns the value or raises `FailedError`. `at` is its place in the
+program, which names its memos and children. A new operation is such a class, and a line in the strategies of test_model.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from durable_nb import DurableContext, SleepCondition, TaskRunError, UserEventCondition, or_
+from durable_nb.tasks.task import Task
+from tests.engine.oracle import CHILD_RETRIES, All, FailedError, First, Model, Row, Steps
+
+
+class Operation(Protocol):
+    """One thing that a program does."""
+
+    async def run(self, play: Play, at: str) -> Any:
+        """Do it in a durable task."""
+        ...
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        """Tell what must come of it."""
+        ...
+
+
+@dataclass
+class Play:
+    """A durable task that plays a program on the engine."""
+
+    ctx: DurableContext
+    child: Task[Any]
+    sub: Task[Any]
+    executed: Counter[str]  # outside the log
+
+
+@dataclass(frozen=True)
+class Sleep:
+    seconds: int
+
+    async def run(self, play: Play, at: str) -> Any:
+        return (await play.ctx.aio_sleep_for(timedelta(seconds=self.seconds))).duration.total_seconds()
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        yield model.ask("sleep", "sleep", due=lambda row: row.asked_at + self.seconds <= model.world.now)
+        return float(self.seconds)
+
+
+@dataclass(frozen=True)
+class Event:
+    key: str
+
+    async def run(self, play: Play, at: str) -> Any:
+        return await play.ctx.aio_wait_for_event(self.key)
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        asked = model.ask(
+            "event", f"event {self.key}", due=lambda row: model.world.pushed(self.key, row) is not None, keys=[self.key]
+        )
+        row = yield asked
+        return model.world.pushed(self.key, row)
+
+
+@dataclass(frozen=True)
+class Either:
+    """An event, or so many seconds."""
+
+    key: str
+    seconds: int
+
+    async def run(self, play: Play, at: str) -> Any:
+        sleep = SleepCondition(timedelta(seconds=self.seconds))
+        won = await play.ctx.aio_wait_for(at, or_(UserEventCondition(self.key), sleep))
+        return won["CREATE"].get(self.key, ["timeout"])
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        world = model.world
+
+        def is_over(row: Row) -> bool:
+            return row.asked_at + self.seconds <= world.now
+
+        row = yield model.ask(
+            "wait", "wait for", due=lambda row: is_over(row) or world.pushed(self.key, row) is not None, keys=[self.key]
+        )
+        data = json.loads(row.outcome)["CREATE"]
+        assert len(data) == 1
+        if self.key not in data:
+            assert is_over(row), "a sleep ended early"
+            return ["timeout"]
+        return [world.pushed(self.key, row)]
+
+
+@dataclass(frozen=True)
+class Both:
+    """Two events, in whatever order."""
+
+    keys: tuple[str, str]
+
+    async def run(self, play: Play, at: str) -> Any:
+        won = await play.ctx.aio_wait_for(at, *(UserEventCondition(key) for key in self.keys))
+        return [won["CREATE"][key][0] for key in self.keys]
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        pushed = model.world.pushed
+        row = yield model.ask(
+            "wait", "wait for", due=lambda row: all(pushed(key, row) is not None for key in self.keys), keys=self.keys
+        )
+        return [pushed(key, row) for key in self.keys]
+
+
+@dataclass(frozen=True)
+class Memo:
+    async def run(self, play: Play, at: str) -> Any:
+        label = f"memo {play.ctx.workflow_run_id} {at} {play.ctx.retry_count}"
+
+        def noted() -> str:
+            play.executed[label] += 1
+            return f"memo {at}"
+
+        return await play.ctx.aio_memo(noted, str)
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        yield model.ask_memo(at)
+        return f"memo {at}"
+
+
+@dataclass(frozen=True)
+class Now:
+    async def run(self, play: Play, at: str) -> Any:
+        return (await play.ctx.aio_now()).timestamp()
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        row = yield model.ask("now", "now", due=lambda row: True)
+        assert json.loads(row.outcome) == row.recorded_at
+        return row.recorded_at
+
+
+@dataclass(frozen=True)
+class Child:
+    """A regular task; its first `fails` attempts fail, counted over all runs that were made at this place."""
+
+    fails: int = 0
+
+    async def run(self, play: Play, at: str) -> Any:
+        return await play.child.aio_run({"at": at, "fails": self.fails})
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        row = yield model.ask("child", f'child {{"at":"{at}"', due=lambda row: True)
+        incarnation = model.world.incarnation(row.child)
+        if (incarnation + 1) * (1 + CHILD_RETRIES) <= self.fails:
+            raise FailedError(at)
+        return f"child {at}"
+
+
+@dataclass(frozen=True)
+class Bulk:
+    number: int
+
+    async def run(self, play: Play, at: str) -> Any:
+        items = [play.child.create_bulk_run_item({"at": f"{at}.{place}", "fails": 0}) for place in range(self.number)]
+        return await play.child.aio_run_many(items)
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        places = [f"{at}.{place}" for place in range(self.number)]
+        asked = [model.ask("child", f'child {{"at":"{place}"', due=lambda row: True) for place in places]
+        yield All(asked)
+        return [f"child {place}" for place in places]
+
+
+@dataclass(frozen=True)
+class Sub:
+    """A durable task with a program of its own."""
+
+    program: Operation
+
+    async def run(self, play: Play, at: str) -> Any:
+        return await play.sub.aio_run({"at": at})
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        world = model.world
+        asked = model.ask("child", f'sub {{"at":"{at}"', due=lambda row: world.models[row.child].is_ended)
+        world.add(asked.row.child, self.program, f"{at}.0", retries=0)
+        row = yield asked
+        return world.models[row.child].result()
+
+
+@dataclass(frozen=True)
+class Series:
+    parts: tuple[Operation, ...]
+
+    async def run(self, play: Play, at: str) -> Any:
+        return [await part.run(play, f"{at}.{place}") for place, part in enumerate(self.parts)]
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        values = []
+        for place, part in enumerate(self.parts):
+            values.append((yield from part.oracle(model, f"{at}.{place}")))
+        return values
+
+
+@dataclass(frozen=True)
+class Gather:
+    parts: tuple[Operation, ...]
+
+    async def run(self, play: Play, at: str) -> Any:
+        return await asyncio.gather(*(part.run(play, f"{at}.{place}") for place, part in enumerate(self.parts)))
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        values = yield All([model.spawn(part.oracle(model, f"{at}.{place}")) for place, part in enumerate(self.parts)])
+        return values
+
+
+@dataclass(frozen=True)
+class Race:
+    """The first wins; the others are cancelled."""
+
+    parts: tuple[Operation, ...]
+
+    async def run(self, play: Play, at: str) -> Any:
+        tasks = [asyncio.create_task(part.run(play, f"{at}.{place}")) for place, part in enumerate(self.parts)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            winner = next(place for place, task in enumerate(tasks) if task.done())
+        finally:
+            for task in tasks:
+                task.cancel()
+        await asyncio.wait(tasks)
+        return [winner, tasks[winner].result()]
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        tasks = [model.spawn(part.oracle(model, f"{at}.{place}")) for place, part in enumerate(self.parts)]
+        winner = yield First(tasks)
+        for task in tasks:
+            task.cancel()
+        return [winner, tasks[winner].result()]
+
+
+@dataclass(frozen=True)
+class Try:
+    part: Operation
+
+    async def run(self, play: Play, at: str) -> Any:
+        try:
+            return await self.part.run(play, f"{at}.0")
+        except TaskRunError:
+            return "failed"
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        try:
+            return (yield from self.part.oracle(model, f"{at}.0"))
+        except FailedError as failure:
+            if failure.node is None:
+                raise
+            return "failed"
+
+
+@dataclass(frozen=True)
+class Stumble:
+    """The program itself raises, in its first attempt."""
+
+    async def run(self, play: Play, at: str) -> Any:
+        await play.ctx.aio_now()
+        if play.ctx.retry_count == 0:
+            raise ValueError("a stumble")
+        return "upright"
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        yield model.ask("now", "now", due=lambda row: True)
+        if model.attempt == 0:
+            raise FailedError("a stumble")
+        return "upright"

@@ -1,0 +1,328 @@
+"""Random programs under random disturbances, on the engine and on the oracle: asks, outcomes, results and executions agree.
+
+CI takes a fixed sample. ``DURABLE_NB_MODEL=5000 python -m pytest tests/engine/test_model.py`` takes so many new ones (all: 2000).
+A failure prints the program and the disturbances, shrunk, and how to have them again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from durable_nb import Context, Durable, DurableContext, EvictionPolicy
+from durable_nb.errors import LogFailedError
+from durable_nb.log.rebuild import differences
+from durable_nb.testing import Harness, harness
+from tests.engine.oracle import CHILD_RETRIES, World
+from tests.engine.programs import (
+    Both,
+    Bulk,
+    Child,
+    Either,
+    Event,
+    Gather,
+    Memo,
+    Now,
+    Operation,
+    Play,
+    Race,
+    Series,
+    Sleep,
+    Stumble,
+    Sub,
+    Try,
+)
+
+WANTED = os.environ.get("DURABLE_NB_MODEL", "")
+EXAMPLES = 2000 if WANTED == "all" else int(WANTED or 400)
+KEYS = ("a", "b", "c")
+MAIN_RETRIES = 1
+STEPS_TO_THE_END = 300
+
+# ---------------------------------------------------------------- programs
+
+keys = st.sampled_from(KEYS)
+seconds = st.integers(0, 20)
+leaves: st.SearchStrategy[Operation] = st.one_of(
+    st.builds(Event, keys),
+    st.builds(Sleep, seconds),
+    st.builds(Either, keys, seconds),
+    st.builds(Both, st.sampled_from([("a", "b"), ("b", "c"), ("c", "a")])),
+    st.builds(Memo),
+    st.builds(Now),
+    st.builds(Child, st.sampled_from([0, 0, 1, 2, 3, 4])),
+    st.builds(Bulk, st.integers(1, 3)),
+    st.builds(Stumble),
+)
+
+
+def composed(parts: st.SearchStrategy[Operation]) -> st.SearchStrategy[Operation]:
+    """Give operations that are made of others."""
+    several = st.lists(parts, min_size=1, max_size=3).map(tuple)
+    return st.one_of(st.builds(kind, several) for kind in (Series, Gather, Race)) | st.builds(Try, parts) | st.builds(Sub, parts)
+
+
+programs = st.recursive(leaves, composed, max_leaves=8)
+
+# ---------------------------------------------------------------- disturbances
+
+
+class Action(Protocol):
+    """Something that happens to the engines, or time."""
+
+    def do(self, drive: Drive) -> None: ...
+
+
+@dataclass(frozen=True)
+class Push:
+    key: str
+
+    def do(self, drive: Drive) -> None:
+        drive.push(self.key)
+
+
+@dataclass(frozen=True)
+class PushInHaste:
+    """Events one upon the other, and the engine killed before they may have reached anybody."""
+
+    keys: tuple[str, ...]
+    is_killed: bool
+
+    def do(self, drive: Drive) -> None:
+        for key in self.keys:
+            try:
+                drive.h.durable.event.push(key, drive.note(key))
+            except LogFailedError:  # a crash that was to come, before or after it was accepted
+                drive.forget_unaccepted()
+                return
+        if self.is_killed:
+            drive.h.crash()
+
+
+@dataclass(frozen=True)
+class Advance:
+    seconds: int
+
+    def do(self, drive: Drive) -> None:
+        drive.h.advance(self.seconds)
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Time goes by in one jump, as while a laptop sleeps; or the engine is killed in it."""
+
+    seconds: int
+    is_killed: bool
+
+    def do(self, drive: Drive) -> None:
+        drive.h.clock.advance(self.seconds)
+        if self.is_killed:
+            drive.h.crash()
+
+
+@dataclass(frozen=True)
+class Evict:
+    def do(self, drive: Drive) -> None:
+        drive.h.evict()
+
+
+@dataclass(frozen=True)
+class Close:
+    """An engine is closed, as at the end of a session, and opened again."""
+
+    which: int
+
+    def do(self, drive: Drive) -> None:
+        app = drive.app(self.which)
+        app.close()
+        with suppress(LogFailedError):  # a crash that was to come: the harness opens it again
+            app.open()
+
+
+@dataclass(frozen=True)
+class Crash:
+    which: int
+
+    def do(self, drive: Drive) -> None:
+        drive.h.crash(drive.app(self.which))
+
+
+@dataclass(frozen=True)
+class CrashAt:
+    """The engine will be killed at a commit to come."""
+
+    which: int
+    number: int
+    is_before: bool
+
+    def do(self, drive: Drive) -> None:
+        (drive.h.crash_before_commit if self.is_before else drive.h.crash_at)(self.number, drive.app(self.which))
+
+
+which = st.integers(0, 1)
+actions: st.SearchStrategy[Action] = st.one_of(
+    st.builds(Push, keys),
+    st.builds(PushInHaste, st.lists(keys, min_size=1, max_size=3).map(tuple), st.booleans()),
+    st.builds(Advance, seconds),
+    st.builds(Jump, seconds, st.booleans()),
+    st.builds(Evict),
+    st.builds(Close, which),
+    st.builds(Crash, which),
+    st.builds(CrashAt, which, st.integers(1, 6), st.booleans()),
+)
+
+# ---------------------------------------------------------------- both together
+
+
+def subs(program: Any, at: str) -> Iterator[tuple[str, Operation]]:
+    """Give the programs of durable children by their place."""
+    if isinstance(program, Sub):
+        yield at, program.program
+    inner = {Sub: "program", Try: "part"}.get(type(program))
+    for place, part in enumerate([getattr(program, inner)] if inner else getattr(program, "parts", ())):
+        yield from subs(part, f"{at}.{place}")
+
+
+class Drive:
+    """A program on the engine and on the oracle, step by step."""
+
+    def __init__(self, h: Harness, log: sqlite3.Connection, program: Operation, first: Action | None) -> None:
+        self.h = h
+        self.executed: Counter[str] = Counter()
+        self._program, self._subs = program, dict(subs(program, "p"))
+        self._pushes = 0
+        self._log = log
+        self.apps = [h.durable]
+        self.serve(h.durable)
+        self.world = World(lambda sql, *values: log.execute(sql, values).fetchall(), h.clock.now())
+        if first is not None:
+            first.do(self)
+        self.ref = h.start(h.durable.tasks["main"])
+        self.world.add(self.ref.number, program, "p", MAIN_RETRIES)
+
+    def serve(self, app: Durable) -> None:
+        """Declare the tasks."""
+        policy, executed = EvictionPolicy(ttl=None), self.executed
+
+        @app.task(retries=CHILD_RETRIES)
+        async def child(input: dict[str, Any], ctx: Context) -> str:
+            at, fails = input["at"], input["fails"]
+            executed[f"child {ctx.workflow_run_id} {ctx.retry_count}"] += 1
+            incarnation = self.incarnation(ctx.workflow_run_id)
+            if incarnation * (1 + CHILD_RETRIES) + ctx.retry_count < fails:
+                raise ValueError(at)
+            return f"child {at}"
+
+        @app.durable_task(eviction_policy=policy)
+        async def sub(input: dict[str, Any], ctx: DurableContext) -> Any:
+            return await self._subs[input["at"]].run(Play(ctx, child, sub, executed), f"{input['at']}.0")
+
+        @app.durable_task(eviction_policy=policy, retries=MAIN_RETRIES)
+        async def main(input: Any, ctx: DurableContext) -> Any:
+            return await self._program.run(Play(ctx, child, sub, executed), "p")
+
+    def incarnation(self, run_id: str) -> int:
+        """Give how many children were made before at the place of this one, from a connection of the calling thread's own."""
+        with closing(sqlite3.connect(self.h.path)) as connection:
+            sql = """SELECT count(*) FROM run JOIN run AS this ON this.id = ?
+                     WHERE run.task = 'child' AND run.input ->> 'at' = this.input ->> 'at' AND run.number < this.number"""
+            return int(connection.execute(sql, (run_id,)).fetchone()[0])
+
+    def app(self, number: int) -> Durable:
+        """Give an app object; the second is made when it is first named."""
+        if number == len(self.apps):
+            self.apps.append(self.h.another())
+            self.serve(self.apps[number])
+            self.apps[number].open()
+        return self.apps[number]
+
+    def note(self, key: str) -> int:
+        """Tell the oracle of an event that is pushed now; give its payload."""
+        self._pushes += 1
+        self.world.events.append((key, self._pushes))
+        return self._pushes
+
+    def forget_unaccepted(self) -> None:
+        """Tell the oracle that the last event was never accepted, if it was not."""
+        [(accepted,)] = self._log.execute("SELECT count(*) FROM event")
+        del self.world.events[accepted:]
+
+    def push(self, key: str) -> None:
+        self.h.push(key, self.note(key))
+
+    def do(self, action: Action) -> None:
+        """Do something on the engine, then compare it with the oracle."""
+        action.do(self)
+        self.compare()
+
+    def compare(self) -> None:
+        self.h.settle()
+        self.world.sync(self.h.clock.now())
+        assert differences(self._log) == []
+
+    def finish(self) -> None:
+        """Bring what is waited for until the program has ended."""
+        for _ in range(STEPS_TO_THE_END):
+            main = self.world.models[self.ref.number]
+            wanted = self.world.wanted()
+            if main.is_ended or wanted is None:
+                break
+            missing = [key for key in wanted.keys if self.world.pushed(key, wanted.row) is None]
+            self.do(Push(missing[0]) if missing else Advance(20))
+        assert self.world.models[self.ref.number].is_ended
+        self.check_executions()
+
+    def check_executions(self) -> None:
+        """Nothing was executed twice but what was in flight at a crash."""
+        crashes = self.h.crashes
+        assert all(times <= 1 + crashes for times in self.executed.values()), self.executed
+        for model in self.world.models.values():
+            for at, asked in model.memos.items():
+                times = [self.executed[f"memo {model.run_id} {at} {attempt}"] for attempt in range(model.attempt + 1)]
+                is_undisturbed = not crashes and not model.attempt
+                assert not asked.is_done or asked.is_cancelled or (sum(times) == 1 if is_undisturbed else sum(times) >= 1), times
+        for run_id, retries in self._log.execute("SELECT id, retry_count FROM run WHERE task = 'child' AND status = 'COMPLETED'"):
+            times = [self.executed[f"child {run_id} {attempt}"] for attempt in range(retries + 1)]
+            assert min(times) >= 1 and max(times) <= 1 + crashes, times
+
+
+@contextmanager
+def driven(program: Operation, first: Action | None = None, *, always_replay: bool = False) -> Iterator[Drive]:
+    with harness(always_replay=always_replay) as h, closing(sqlite3.connect(h.path, isolation_level=None)) as log:
+        yield Drive(h, log, program, first)
+
+
+sampled = settings(
+    max_examples=EXAMPLES,
+    derandomize=not WANTED,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if WANTED else [])],  # shrinking takes minutes
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0 if WANTED else 300)
+@sampled
+@given(
+    program=programs,
+    first=st.none() | st.builds(CrashAt, st.just(0), st.integers(1, 6), st.booleans()),
+    then=st.lists(actions, max_size=6),
+)
+def test_the_engine_and_the_oracle_agree(program: Operation, first: Action | None, then: list[Action]) -> None:
+    with driven(program, first) as drive:
+        drive.compare()
+        for action in then:
+            drive.do(action)
+        drive.finish()
