@@ -24,7 +24,7 @@ from durable_nb.log.connection import Durability, prepare
 from durable_nb.tasks.options import make_options
 from durable_nb.tasks.payload import check_text
 from durable_nb.tasks.refs import RunRef
-from durable_nb.tasks.task import BulkItem, Kind, Task
+from durable_nb.tasks.task import BulkItem, Declarer, Kind, Task
 
 if TYPE_CHECKING:
     from durable_nb.definitions.trust import Keyring
@@ -100,7 +100,7 @@ class Durable:
 
     # ------------------------------------------------------------ declaring
 
-    def task(self, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Task[Any]]:
+    def task(self, name: str | None = None, **options: Any) -> Declarer:
         """Declare a regular task: ``(input, ctx)``, sync or async, run to its end in a slot.
 
         Args:
@@ -114,11 +114,11 @@ class Durable:
         """
         return self._declarer("task", name, options)
 
-    def durable_task(self, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Task[Any]]:
+    def durable_task(self, name: str | None = None, **options: Any) -> Declarer:
         """Declare a durable task: ``async def f(input, ctx)`` with a `DurableContext`. Takes `eviction_policy` too."""
         return self._declarer("durable_task", name, options)
 
-    def _declarer(self, kind: Kind, name: str | None, options: dict[str, Any]) -> Callable[[Callable[..., Any]], Task[Any]]:
+    def _declarer(self, kind: Kind, name: str | None, options: dict[str, Any]) -> Declarer:
         if name is not None and not isinstance(name, str):
             raise DeclarationError(f"@durable.{kind} is written with parentheses: `@durable.{kind}()`.")
         if name is not None:

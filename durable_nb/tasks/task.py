@@ -7,7 +7,7 @@ declarations do no I/O.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
@@ -43,6 +43,22 @@ class Host(Protocol):
 
     def call(self, make: Callable[[], Awaitable[Any]], *, aio: str) -> Any:
         """Run an aio form from synchronous code; `aio` is its name, for the error on the engine's own thread."""
+        ...
+
+
+class Declarer(Protocol):
+    """What `@durable.task(…)` gives: it makes a task of a function, typed by what the function gives."""
+
+    @overload
+    def __call__(self, function: Callable[..., Coroutine[Any, Any, Output]], /) -> Task[Output]: ...
+    @overload
+    def __call__(self, function: Callable[..., Output], /) -> Task[Output]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Task[Any]:
+        """Declare the function.
+
+        Raises:
+            DeclarationError: it cannot be a task.
+        """
         ...
 
 
