@@ -1,4 +1,7 @@
-"""The nearest work on huey with its SQLite storage and fsync on: a queue, so a step is a task of its own, and nothing is replayed."""
+"""The nearest work on huey with its SQLite storage and fsync on.
+
+It is a queue: a step is a task of its own, and nothing is replayed.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from tests.benchmarks.apart import Missing
 from tests.benchmarks.measure import Measured
 from tests.benchmarks.works import OURS, PEERS, Result, Verdict
 
+PAGE_COLUMNS = 180
 ENDINGS = {"_ms": " ms", "_us": " µs", "_s": " s", "_mb": " MB"}
 WORDS = {"cpu_us": "processor", "rate": ""}
 
@@ -49,9 +51,9 @@ def as_json(results: Sequence[Result], scale: float, rounds: int) -> dict[str, A
     return {"machine": machine(), "scale": scale, "rounds": rounds, "results": rows}
 
 
-def show(results: Sequence[Result], scale: float, rounds: int, *, width: int | None = None) -> None:
-    """Print the table."""
-    where, console = machine(), Console(width=width, highlight=False)
+def show(results: Sequence[Result], scale: float, rounds: int) -> None:
+    """Print the table, as wide as the terminal, or as a page where there is none."""
+    where, console = machine(), Console(width=None if sys.stdout.isatty() else PAGE_COLUMNS, highlight=False)
     title = ", ".join(f"{name} {value}" for name, value in where.items())
     table = Table(title=title, title_justify="left", show_lines=True)
     for column in ("work", "ours", "raw and other sizes", "peers", "gates"):

@@ -16,12 +16,12 @@ from tests.benchmarks.measure import Measured, Meter, Setting, latencies
 PROCESSES = 2
 EVENTS_A_SECOND = 10_000
 TICK_SECONDS = 0.01
-IN_FLIGHT = 10_000  # of one process; beyond that it waits, and its latencies grow
-PATIENCE_SECONDS = 120.0
+IN_FLIGHT = 2000  # of one process; beyond that it waits, and its latencies grow
+PATIENCE_SECONDS = 60.0
 
 
 def stream(setting: Setting) -> Measured:
-    """10,000 events a second for a minute; at half the pace it takes as long again and is then cut off."""
+    """10,000 events a second for a minute; an engine that is slower gets twice the time, and is then cut off."""
     folder = setting.folder
     with opened(folder):
         pass
@@ -40,10 +40,12 @@ def stream(setting: Setting) -> Measured:
     measured = [each for each in said if isinstance(each, Measured)]
     (accepted,) = rows(folder, "SELECT count(*) FROM event WHERE key = 'tick'")[0]
     (unmatched,) = rows(folder, "SELECT count(*) FROM event WHERE matched = 0")[0]
-    assert (accepted, unmatched) == (len(seconds), 0), "an acknowledged event is lost, or not matched"
+    unanswered = sum(each.figures["unanswered"] for each in measured)
+    assert accepted >= len(seconds), "an acknowledged event is lost"
+    assert unmatched <= unanswered, "an acknowledged event was not matched"
     figures = {name: sum(each.figures[name] for each in measured) for name in ("rate", "flushes") if name in measured[0].figures}
     cpu_us = sum(each.figures["cpu_us"] * each.count for each in measured) / accepted
-    return Measured(accepted, figures | latencies(seconds) | {"cpu_us": cpu_us})
+    return Measured(accepted, figures | latencies(seconds) | {"cpu_us": cpu_us, "unanswered": unanswered})
 
 
 def pusher(setting: Setting) -> Measured:
@@ -53,12 +55,13 @@ def pusher(setting: Setting) -> Measured:
         (setting.folder / f"ready-{os.getpid()}").touch()
         _wait_for(setting.folder, "go", 1)
         with Meter(setting.folder) as meter:
-            seconds = asyncio.run(_pump(durable, max(0.1, 60 * setting.scale)))
+            seconds, unanswered = asyncio.run(_pump(durable, max(0.1, 60 * setting.scale)))
     (setting.folder / f"latencies-{os.getpid()}").write_bytes(seconds.tobytes())
-    return Measured(len(seconds), meter.figures(len(seconds)))
+    return Measured(len(seconds), meter.figures(len(seconds)) | {"unanswered": unanswered})
 
 
-async def _pump(durable: Durable, duration: float) -> array[float]:
+async def _pump(durable: Durable, duration: float) -> tuple[array[float], int]:
+    """Push for `duration` seconds; give how long each took from when it was due, and how many had no answer in the end."""
     seconds, in_flight = array("d"), set[asyncio.Task[None]]()
 
     async def push(number: int, due_at: float) -> None:
@@ -76,10 +79,12 @@ async def _pump(durable: Durable, duration: float) -> array[float]:
             number += 1
             in_flight.add(task := asyncio.create_task(push(number, due_at)))
             task.add_done_callback(in_flight.discard)
-        while len(in_flight) > IN_FLIGHT:
-            await asyncio.wait(in_flight, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.gather(*in_flight)
-    return seconds
+        while len(in_flight) > IN_FLIGHT and time.perf_counter() < began + 2 * duration:
+            await asyncio.wait(in_flight, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    _, late = await asyncio.wait(in_flight, timeout=PATIENCE_SECONDS)
+    for task in late:
+        task.cancel()
+    return seconds, len(late)
 
 
 def _wait_for(folder: Path, pattern: str, number: int) -> None:
