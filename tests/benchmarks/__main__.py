@@ -49,9 +49,22 @@ def in_venv(folder: Path, arguments: list[str]) -> int:
     return subprocess.run([python, "-m", "tests.benchmarks", *arguments], cwd=ROOT, check=False).returncode
 
 
+def without_venv(arguments: list[str]) -> list[str]:
+    """Give the arguments without ``--venv DIR``.
+
+    >>> without_venv(["--quick", "--venv", "./x", "--peers"]), without_venv(["--venv=x", "--only", "empty"])
+    (['--quick', '--peers'], ['--only', 'empty'])
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--venv")
+    return parser.parse_known_args(arguments)[1]
+
+
 def options_of(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure, and print the table.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description="Measure, and print the table.", allow_abbrev=False
+    )
     parser.add_argument("--quick", action="store_true", help=f"sizes × {QUICK_SCALE}, one round: a look, no judgement")
     parser.add_argument("--scale", type=float, metavar="X", help="sizes × X of the table's (default: 1)")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured; medians are shown (default: 3)")
@@ -59,7 +72,7 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--peers", action="store_true", help="measure DBOS, LangGraph and huey, too (pip install -e '.[bench]')")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="on the disk to measure (default: the temporary folder)")
-    parser.add_argument("--venv", type=Path, metavar="DIR", help="run in a virtual environment there, made with the extra bench")
+    parser.add_argument("--venv", metavar="DIR", help="run in a virtual environment there, which is made with the extra bench")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead: a mixed load with kills")
     parser.add_argument("--seed", type=int, default=1, help="of the soak's kills")
     return parser.parse_args(arguments)
@@ -69,8 +82,7 @@ def main(arguments: list[str]) -> int:
     """Measure what was asked for; the status is 1 if a work of ours could not be done, whatever its speed."""
     options = options_of(arguments)
     if options.venv is not None:
-        rest = [each for each in arguments if not each.startswith("--venv") and each != str(options.venv)]
-        return in_venv(options.venv, rest)
+        return in_venv(Path(options.venv), without_venv(arguments))
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="durable_nb-bench-", ignore_cleanup_errors=True) as folder:
         if options.soak is not None:
             return soak(Path(folder), seconds=options.soak * 60, seed=options.seed, report=options.json)

@@ -25,7 +25,7 @@ def one_of_many(setting: Setting) -> Measured:
     number, heard = setting.count(100_000, least=20), list[tuple[int, float]]()
     with opened(setting.folder) as durable:
         wait_for_all(durable, number, lambda user: f"input.user_id == {user}", heard)
-        returned, woke = [], []
+        returned, woke = list[float](), list[float]()
         for index in range(PUSHES):
             if index >= PUSHES_AT_LEAST and sum(returned) > PUSHING_SECONDS:
                 break

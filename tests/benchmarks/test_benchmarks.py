@@ -14,7 +14,7 @@ import pytest
 
 from durable_nb.log import writer
 from tests.benchmarks import soak
-from tests.benchmarks.__main__ import main, middle, options_of
+from tests.benchmarks.__main__ import main, middle, options_of, without_venv
 from tests.benchmarks.apart import Missing, answer, measure_apart
 from tests.benchmarks.measure import Measured, Meter, Setting, counted_commits, latencies, percentile
 from tests.benchmarks.report import as_json, formatted, show
@@ -183,6 +183,11 @@ def test_an_unknown_work_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         options_of(["--only", "nothing"])
     assert "invalid choice: 'nothing'" in capsys.readouterr().err
+
+
+def test_the_command_is_the_same_in_its_own_environment() -> None:
+    assert without_venv(["--quick", "--venv", "./x", "--peers"]) == ["--quick", "--peers"]
+    assert without_venv(["--venv=./x", "--only", "empty"]) == ["--only", "empty"]
 
 
 @pytest.mark.slow
