@@ -12,6 +12,7 @@ from tests.benchmarks.apart import Missing
 from tests.benchmarks.measure import Measured
 
 OURS = "ours"
+SLACK = 0.05  # flushes a unit: the run's start and end, the WAL's checkpoints
 PEERS = ("dbos", "langgraph", "huey")
 
 
@@ -113,7 +114,7 @@ WORKS: dict[str, Work] = {
         "memos",
         ("rate", "cpu_us", "flushes", "commits"),
         {OURS: "checkpoints:sequential", "raw": "raw:sequential", **_peers("sequential", *PEERS)},
-        (least("rate", 0.8, "raw"), least("rate", 8, "dbos"), most("flushes", 1)),
+        (least("rate", 0.8, "raw"), least("rate", 8, "dbos"), most("flushes", 1 + SLACK)),
     ),
     "relaxed": Work(
         "1 run × 1,000 sequential memos, relaxed",
@@ -148,7 +149,7 @@ WORKS: dict[str, Work] = {
         "runs",
         ("p50_ms", "p99_ms", "cpu_us", "flushes", "commits"),
         {OURS: "checkpoints:empty", "raw": "raw:commit", **_peers("empty", *PEERS)},
-        (most("flushes", 2), most("p50_ms", 3, "raw"), most("p99_ms", 3, "raw")),
+        (most("flushes", 2 + SLACK), most("p50_ms", 3, "raw"), most("p99_ms", 3, "raw")),
     ),
     "replay": Work(
         "replay of 100,000 recorded checkpoints",
