@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import random
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,14 @@ def test_a_soak_kills_goes_on_and_checks_every_journey(tmp_path: Path) -> None:
     assert soak.check(tmp_path / "log.db") == []
     assert soak.judge(samples) == []
     assert "bytes a journey" in soak.summary(samples)
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        connection.execute("UPDATE run SET output = '1' WHERE key = 'journey 3'")
+        connection.execute("DELETE FROM checkpoint WHERE node = 6 AND run = (SELECT number FROM run WHERE key = 'journey 4')")
+        connection.commit()
+    assert soak.check(tmp_path / "log.db") == [
+        "'journey 3' is COMPLETED with 1",
+        "'journey 4' has 5 checkpoints, the last numbered 5",
+    ]
 
 
 def test_growth_is_told() -> None:
