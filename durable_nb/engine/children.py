@@ -126,7 +126,7 @@ async def result_in_task(execution: Execution, ref: RunRef[Any], task: Task[Any]
 def _result(engine: Engine, task: Task[Any] | None, node: int, outcome: Outcome, *, wait: bool) -> Any:
     if outcome.failure is not None:
         error = error_of(outcome.failure)
-        if isinstance(error, TaskRunError):
+        if isinstance(error, TaskRunError | RunCancelledError):
             error.node_id = node
         return error
     if wait:
@@ -137,7 +137,7 @@ def _result(engine: Engine, task: Task[Any] | None, node: int, outcome: Outcome,
 
 def error_of(failure: Failure) -> Any:
     """Give the error that the waiter for a run sees."""
-    if failure.type == RunCancelledError.__name__:
+    if failure.is_cancel:
         return RunCancelledError(failure.message)
     if failure.type == ChildKeyConflictError.__name__:
         return ChildKeyConflictError(failure.message)

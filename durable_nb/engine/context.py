@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.engine.cancelling import cancel
 from durable_nb.log import runs
 from durable_nb.log.records import Claim, holdable
 from durable_nb.tasks.payload import decode
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 class Context:
     """A running task's view of its run.
 
+    Attributes:
+        input: what the run was started with.
+        is_cancelled: whether the run was told that it is cancelled. A function in a thread is told in no other way: it looks now
+            and then.
+
     Example:
         >>> async def shout(input: dict, ctx: Context) -> str:
         ...     ctx.log("shouting")
@@ -27,6 +33,7 @@ class Context:
         self._claim = claim
         self._task = task
         self.input = input
+        self.is_cancelled = False
 
     @property
     def workflow_run_id(self) -> str:
@@ -77,6 +84,20 @@ class Context:
     def invocation_count(self) -> int:
         """How often the function was entered: attempts, and entries after evictions and crashes."""
         return self._claim.invocation_count
+
+    @property
+    def exit_flag(self) -> bool:
+        """Hatchet's name for `is_cancelled`."""
+        return self.is_cancelled
+
+    def cancel(self) -> None:
+        """Cancel the run itself: CancelledError is raised at its next await. Any thread may call it."""
+        engine, number = self._engine, self._claim.number
+        engine.post(lambda: engine.begin(cancel(engine, number, reason="it cancelled itself")))
+
+    async def aio_cancel(self) -> None:
+        """As `cancel`, and wait here for the CancelledError."""
+        await cancel(self._engine, self._claim.number, reason="it cancelled itself")
 
     def log(self, text: object) -> None:
         """Add a line to the run's log."""

@@ -15,9 +15,11 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.engine.cancelling import leave
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.clock import Clock
 from durable_nb.engine.dispatch import Dispatcher, Reservation, Slots
@@ -28,15 +30,17 @@ from durable_nb.engine.threads import Threads
 from durable_nb.engine.timers import Timers
 from durable_nb.engine.watch import Watch
 from durable_nb.errors import EngineStoppedError, IllegalTaskOutputError, InputValidationError, LogFailedError
-from durable_nb.log import runs, waits
+from durable_nb.log import endings, runs, waits
 from durable_nb.log.connection import Durability, connect
 from durable_nb.log.ids import new_id
-from durable_nb.log.records import ENDED, Claim, Completion, EventReport, NewRun, Outcome, format_trace
+from durable_nb.log.records import ENDED, Claim, Completion, Effects, EventReport, NewRun, Outcome, format_trace
 from durable_nb.log.writer import Writer
+from durable_nb.tasks.options import deadline_of
 from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given, encode_input
 
 if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
+    from durable_nb.engine.regular import RegularRun
     from durable_nb.engine.thread import EngineThread
     from durable_nb.tasks.refs import RunHost
     from durable_nb.tasks.task import BulkItem, Task
@@ -80,11 +84,13 @@ class Engine:
         self.sign = sign
         self.threads = Threads("durable_nb task")
         self.executions: dict[int, Execution] = {}
+        self.regulars: dict[int, RegularRun] = {}
+        self.early: dict[int, list[Completion]] = {}  # what came for a run of ours before it was in memory
         self.waiters: dict[int, list[asyncio.Future[tuple[str, Outcome]]]] = {}
         self.failure: LogFailedError | None = None
         self._is_closing = False
         self._slots = slots or Slots()
-        self._work: set[asyncio.Task[None]] = set()
+        self._work: set[asyncio.Task[Any]] = set()
 
     # ------------------------------------------------------------ life
 
@@ -104,15 +110,16 @@ class Engine:
         await self.watch.bury_dead()
         self.clock.on_jump(lambda: self.post(self._jump))
         for work in (self.dispatcher.work(), self.timers.work(), self.watch.work()):
-            self._begin(work)
+            self.begin(work)
         self.dispatcher.look()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def begin(self, work: Coroutine[Any, Any, object]) -> None:
+        """Have something done on the loop; the engine stops if it fails."""
         task = self.loop.create_task(work, context=contextvars.Context())  # not that of the run that asked for it
         self._work.add(task)
         task.add_done_callback(self._check)
 
-    def _check(self, task: asyncio.Task[None]) -> None:
+    def _check(self, task: asyncio.Task[Any]) -> None:
         self._work.discard(task)
         if task.cancelled() or self.failure:
             return
@@ -182,6 +189,10 @@ class Engine:
             execution = self.executions.get(completion.run)
             if execution is not None:
                 execution.arrive([completion])
+            elif completion.run in self.regulars:
+                self.regulars[completion.run].cancel()
+            elif completion.owner == self.worker:
+                self.early.setdefault(completion.run, []).append(completion)
             elif completion.owner is None:
                 self.dispatcher.look()
 
@@ -193,7 +204,7 @@ class Engine:
             execution.cursor.skip_gap()
             execution.unhold()
 
-        self._begin(fill())
+        self.begin(fill())
 
     def ended(self, number: int, status: str, outcome: Outcome) -> None:
         """Tell those who wait for a run, if it has ended."""
@@ -202,17 +213,21 @@ class Engine:
                 if not future.done():
                     future.set_result((status, outcome))
 
-    def announce(self, number: int, status: str, outcome: Outcome, completions: Iterable[Completion]) -> None:
-        """Tell everybody of a run's end: those who wait for it, and the runs whose checkpoints it satisfied."""
-        self.ended(number, status, outcome)
-        self.route(completions)
+    def apply(self, effects: Effects) -> None:
+        """Tell everybody of what was committed: who waits for runs, who executes them, whose checkpoints were satisfied."""
+        for number, status, outcome in effects.ended:
+            self.ended(number, status, outcome)
+            leave(self, number)
+        for number in effects.left:
+            leave(self, number)
+        self.route(effects.completions)
 
     async def end_unowned(self, number: int, epoch: int, status: str, outcome: Outcome) -> None:
         """End a run that waits in the queue."""
         at = self.clock.now()
         await self.writer.submit(
-            lambda connection: runs.finish(connection, number, epoch, status=status, outcome=outcome, worked=0.0, at=at),
-            lambda completions: self.announce(number, status, outcome, completions),
+            lambda connection: endings.finish(connection, number, epoch, status=status, outcome=outcome, worked=0.0, at=at),
+            self.apply,
         )
 
     def check_filter(self, expression: str | None) -> None:
@@ -265,9 +280,16 @@ class Engine:
             child_index=index if parent else None,
             key=key,
             home=parent.home if parent else self.home,
+            deadline=deadline_of(item.deadline, task.options.deadline, self.clock.now()),
+            cancel_grace=task.options.cancel_grace,
+            cancel_with_parent=item.cancel_with_parent,
         )
+        return self.signed(run), passed
+
+    def signed(self, run: NewRun) -> NewRun:
+        """Give a run's record with the user's signature, where there is a key."""
         signature = self.sign(run)
-        return (run if signature is None else _signed(run, signature)), passed
+        return run if signature is None else replace(run, signature=signature)
 
     async def start_runs(
         self, task: Task[Any], new_runs: Sequence[NewRun], *, parent_id: str | None = None
@@ -282,6 +304,9 @@ class Engine:
 
         written = self.writer.submit(work)
         written.add_done_callback(lambda done: reservation.settle(not done.cancelled() and done.exception() is None))
+        for run in new_runs:
+            if run.deadline is not None:
+                written.add_done_callback(lambda _, deadline=run.deadline: self.timers.consider(deadline))  # type: ignore[misc]
         return await asyncio.shield(written)  # whoever stops waiting does not undo it
 
     def write_run(
@@ -329,7 +354,7 @@ class Engine:
         async def match() -> None:
             await self.matcher.match(key, "")
 
-        self._begin(match())
+        self.begin(match())
 
     async def ids_of(self, numbers: Iterable[int]) -> dict[int, str]:
         """Give the ids of runs by number."""
@@ -347,9 +372,3 @@ class Engine:
             raise self.failure
         if self._is_closing:
             raise EngineStoppedError(CLOSED)
-
-
-def _signed(run: NewRun, signature: bytes) -> NewRun:
-    from dataclasses import replace
-
-    return replace(run, signature=signature)

@@ -50,6 +50,7 @@ class Failure:
     message: str
     trace: str = ""
     run_id: str = ""
+    is_cancel: bool = False  # the run did not fail, it was cancelled
 
     @classmethod
     def of(cls, error: BaseException, run_id: str = "") -> Failure:
@@ -69,7 +70,8 @@ class Failure:
     def to_json(self) -> str:
         """Give it as the log keeps it."""
         return json.dumps(
-            {"type": self.type, "message": self.message, "trace": self.trace, "run_id": self.run_id}, ensure_ascii=False
+            {"type": self.type, "message": self.message, "trace": self.trace, "run_id": self.run_id, "is_cancel": self.is_cancel},
+            ensure_ascii=False,
         )
 
     def to_error(self) -> TaskRunError:
@@ -103,9 +105,16 @@ class Recorded:
     branch: int = 1
 
 
+CANCEL = 0  # the node of a cancel, which belongs to none; nodes begin at 1
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A checkpoint's outcome on its way to the run that asked."""
+    """A checkpoint's outcome on its way to the run that asked, or a cancel of that run (`node` is `CANCEL`).
+
+    Attributes:
+        after: of a cancel that was delivered before, the last node that was asked then.
+    """
 
     run: int
     seq: int
@@ -113,6 +122,24 @@ class Completion:
     branch: int
     outcome: Outcome
     owner: str | None = None
+    after: int | None = None
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a transaction did to runs, for those in memory who must hear of it after its commit.
+
+    Attributes:
+        ended: number, status and outcome of the runs that ended.
+        left: numbers of the runs that were taken from their owner.
+    """
+
+    completions: list[Completion] = field(default_factory=list)
+    ended: list[tuple[int, str, Outcome]] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
+
+
+Cut = tuple[int, list[int]]  # from which node a branch is asked afresh, and the nodes below it that are asked afresh as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +159,11 @@ class NewRun:
     key: str | None = None
     home: str = ""
     signature: bytes | None = None
+    deadline: float | None = None
+    cancel_grace: float = 30.0
+    cancel_with_parent: bool = True
+    forked_from: int | None = None
+    seeds: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +188,13 @@ class Claim:
     child_index: int | None
     home: str
     signature: bytes | None
+    seeds: str | None
+    cancelled_at: float | None
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the log may hold checkpoints for it."""
+        return self.invocation_count > 1 or self.seeds is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +224,8 @@ class RunView:
     error: Failure | None
     metadata: str = "{}"
     home: str = ""
+    deadline: float | None = None
+    cancelled_at: float | None = None
 
     @property
     def is_ended(self) -> bool:
