@@ -165,7 +165,7 @@ async def _steer(engine: Engine, kind: str, words: str, parts: list[Any], change
         at = engine.clock.now()
         value, _ = await engine.writer.submit(lambda connection: change(connection, at), lambda done: _tell(engine, done[1]))
         return value
-    ask = ask_of(kind.replace(" ", "_"), f"{kind} {words}", *parts, line=current.line())
+    ask = ask_of(kind, f"{kind} {words}", *parts, line=current.line())
     told: list[Effects] = []
     node, pending = current.ask(
         ask,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from durable_nb import Context, Durable, DurableContext, EvictionPolicy, RunCancelledError, TaskRunError
+from durable_nb import Context, Durable, DurableContext, RunCancelledError, TaskRunError
 from durable_nb.engine.clock import SystemClock
 from durable_nb.engine.dispatch import Slots
 from durable_nb.tasks.task import Task

@@ -264,7 +264,7 @@ def test_a_failure_to_steer_is_a_recorded_failure(durable: Durable) -> None:
             lambda: durable.runs.aio_reset_durable_task(ctx.workflow_run_id, 1),
         ):
             try:
-                await make()  # type: ignore[no-untyped-call]
+                await make()
             except TaskRunError as error:
                 said.append(error.exc_type)
         return said
