@@ -208,7 +208,7 @@ class Dispatcher:
             else:
                 await self._run_regular(claim, task, lane)
         except StaleEpochError as error:
-            engine.warn(f"Run {claim.id} of '{claim.task}' was taken over: {error}")
+            engine.warn(f"Run {claim.id} of '{claim.task}' was reset, cancelled or taken over: {error}")
         except LogFailedError:
             return  # the engine was told, and has stopped
         except Exception as error:

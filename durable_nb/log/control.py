@@ -130,23 +130,34 @@ def _cut_of(connection: sqlite3.Connection, state: _State) -> Cut | None:
 
 def _cut_of_cancelled(connection: sqlite3.Connection, state: _State) -> Cut:
     """Cut where the cancel was delivered; drop the children that were cancelled with the run."""
-    seq, after = connection.execute(
-        "SELECT seq, after FROM cancel WHERE run = ? AND branch = ?", (state.number, state.branch)
-    ).fetchone()
+    cancel = _cancel_of(connection, state.number, state.branch)
+    after = None if cancel is None else cancel[1]
     limit = 1 + (last_node(connection, state.number, state.branch) if after is None else after)
-    dropped = []
-    for (branch, node), child in inherited(connection, state.number, state.branch):
+    return limit, _cancelled_with(connection, state.number, state.branch, limit)
+
+
+def _cancel_of(connection: sqlite3.Connection, number: int, branch: int) -> tuple[int, int | None] | None:
+    """Give the place of a branch's cancel, and the last node that was asked when it was delivered."""
+    row = connection.execute("SELECT seq, after FROM cancel WHERE run = ? AND branch = ?", (number, branch)).fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def _cancelled_with(connection: sqlite3.Connection, number: int, branch: int, limit: int) -> list[int]:
+    """Give the nodes below a limit whose children were cancelled with the run: on another branch they are asked afresh."""
+    cancel = _cancel_of(connection, number, branch)
+    nodes: list[int] = []
+    if cancel is None:
+        return nodes
+    for (owner, node), child in inherited(connection, number, branch):
         if child is None or node >= limit:
             continue
         (told,) = connection.execute(
-            "SELECT seq FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (state.number, branch, node)
+            "SELECT seq FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (number, owner, node)
         ).fetchone()
-        (is_cancelled,) = connection.execute(
-            "SELECT cancelled_at IS NOT NULL OR status = 'CANCELLED' FROM run WHERE number = ?", (child,)
-        ).fetchone()
-        if is_cancelled and (told is None or told > seq):
-            dropped.append(node)
-    return limit, dropped
+        (is_cancelled,) = connection.execute("SELECT cancelled_at IS NOT NULL FROM run WHERE number = ?", (child,)).fetchone()
+        if is_cancelled and (told is None or told > cancel[0]):
+            nodes.append(node)
+    return nodes
 
 
 # ---------------------------------------------------------------- reset
@@ -161,9 +172,10 @@ def reset(connection: sqlite3.Connection, number: int, node: int, *, branch: int
         UnknownCheckpointError: there is no such branch or node.
     """
     state = _state(connection, number)
-    parent = _check_place(connection, state, node, branch, verb="reset")
+    parent = _check_place(connection, state, node, branch, limit=node, verb="reset")
     effects = Effects(left=[number])
-    new = take_up(connection, number, parent, (node, []), reason="reset", at=at)
+    dropped = _cancelled_with(connection, number, parent, node)
+    new = take_up(connection, number, parent, (node, dropped), reason="reset", at=at)
     kept = {child for _, child in inherited(connection, number, new) if child is not None}
     cancel_children(connection, number, kept, reason=f"its parent {state.id} was reset", at=at, effects=effects)
     is_mid_way = state.status == "RUNNING"
@@ -182,7 +194,12 @@ def reset(connection: sqlite3.Connection, number: int, node: int, *, branch: int
     return new, effects
 
 
-def _check_place(connection: sqlite3.Connection, state: _State, node: int, branch: int | None, *, verb: str) -> int:
+def _check_place(connection: sqlite3.Connection, state: _State, node: int, branch: int | None, *, limit: int, verb: str) -> int:
+    """Give the branch to cut, from whose nodes those below `limit` will be kept.
+
+    Raises:
+        UnknownCheckpointError: it has no such node, or one that only a cancel has brought about.
+    """
     if state.kind != "durable_task":
         raise UnknownCheckpointError(
             f"Run {state.id} of '{state.task}' is a regular task's, which has no checkpoints: it can be replayed, not {verb}."
@@ -194,10 +211,17 @@ def _check_place(connection: sqlite3.Connection, state: _State, node: int, branc
     if not exists:
         (newest,) = connection.execute("SELECT coalesce(max(branch), 1) FROM branch WHERE run = ?", (state.number,)).fetchone()
         raise UnknownCheckpointError(f"Run {state.id} of '{state.task}' has no branch {chosen}; its newest is {newest}.")
-    if branch_of(connection, state.number, chosen, node) is None:
+    owner = branch_of(connection, state.number, chosen, node)
+    if owner is None:
         last = last_node(connection, state.number, chosen)
         has = f"its nodes go from 1 to {last}" if last else "it has asked nothing yet"
         raise UnknownCheckpointError(f"Run {state.id} of '{state.task}' has no node {node} on branch {chosen}: {has}.")
+    cancel = _cancel_of(connection, state.number, owner)
+    if cancel is not None and cancel[1] is not None and limit > cancel[1] + 1:
+        raise UnknownCheckpointError(
+            f"Node {node} of run {state.id} of '{state.task}' belongs to the clean-up after its cancel, which came after node "
+            f"{cancel[1]}: only what was asked before can be kept."
+        )
     return chosen
 
 
@@ -215,9 +239,12 @@ def fork(connection: sqlite3.Connection, number: int, node: int, new: NewRun, *,
     fork_number, _ = runs.create_run(connection, new, at=at, worker=None)
     limit = node + (override is not None)
     (last_seq,) = connection.execute("SELECT last_seq FROM run WHERE number = ?", (number,)).fetchone()
+    dropped = _cancelled_with(connection, number, state.branch, limit)
     for checkpoint in load_history(connection, number, state.branch):
         if checkpoint.node >= limit:
             break
+        if checkpoint.node in dropped and checkpoint.node != node:
+            continue
         place = {"new": fork_number, "old": number, "branch": checkpoint.branch, "node": checkpoint.node}
         if checkpoint.node == node:
             connection.execute(COPY_CHECKPOINT, place)
@@ -244,7 +271,8 @@ def prepare_fork(connection: sqlite3.Connection, number: int, node: int, new_id:
         UnknownCheckpointError: there is no such node. DeclarationError: its outcome cannot be replaced.
     """
     state = _state(connection, number)
-    place = _check_place(connection, state, node, None, verb="forked")
+    cut = node + is_overridden
+    place = _check_place(connection, state, node, None, limit=cut, verb="forked")
     owner = branch_of(connection, number, place, node)
     (kind,) = connection.execute(
         "SELECT kind FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (number, owner, node)
@@ -253,7 +281,6 @@ def prepare_fork(connection: sqlite3.Connection, number: int, node: int, new_id:
         raise DeclarationError(
             f"Node {node} of run {state.id} is a {kind}, whose outcome is the engine's own: fork it without an override."
         )
-    cut = node + is_overridden
     row: tuple[Any, ...] = connection.execute(
         "SELECT version, input, metadata, priority, home, cancel_grace FROM run WHERE number = ?", (number,)
     ).fetchone()

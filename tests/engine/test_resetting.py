@@ -483,3 +483,35 @@ def test_what_does_not_wait_is_not_evicted(durable: Durable) -> None:
     assert durable.runs.evict(ref) is False
     gate.set()
     ref.result()
+
+
+@pytest.mark.parametrize("how", ["reset", "fork"])
+def test_what_a_cancel_brought_about_is_not_inherited(bench: Bench, durable: Durable, how: str) -> None:
+    """Neither the clean-up's nodes, nor the failures of children that were cancelled with the run."""
+
+    @durable.durable_task()
+    async def child(input: Any, ctx: DurableContext) -> Any:
+        return await ctx.aio_wait_for_event("child")
+
+    @durable.durable_task()
+    async def parent(input: Any, ctx: DurableContext) -> Any:
+        try:
+            return await asyncio.gather(child.aio_run(), ctx.aio_wait_for_event("go"))
+        except asyncio.CancelledError:
+            for _ in range(3):
+                await ctx.aio_now()
+
+    ref = parent.run(wait_for_result=False)
+    bench.asked(ref, 2)
+    durable.runs.cancel(ref)
+    reach(durable, ref, lambda run: run.status == "CANCELLED")
+    steer = durable.runs.reset_durable_task if how == "reset" else durable.runs.fork
+    with pytest.raises(UnknownCheckpointError, match="belongs to the clean-up after its cancel, which came after node 2"):
+        steer(ref, 4)
+    with pytest.raises(UnknownCheckpointError, match="belongs to the clean-up"):
+        durable.runs.fork(ref, 3, override=1)
+    again = steer(ref, 3)
+    wait_until(lambda: len(bench.rows("SELECT 1 FROM v_waits")) == 2)
+    for key in ("child", "go"):
+        durable.event.push(key, key)
+    assert again.result() == ["child", "go"]

@@ -115,7 +115,7 @@ def test_wrong_filters_are_refused(durable: Durable, work: Task[Any]) -> None:
         InputValidationError, match="status='DONE' is unknown: give QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED"
     ):
         durable.runs.list(status="DONE")
-    with pytest.raises(InputValidationError, match="since=.*give a datetime with a time zone"):
+    with pytest.raises(InputValidationError, match=r"since=.*give a datetime with a time zone"):
         durable.runs.list(since=datetime(2026, 1, 1))
     with pytest.raises(DeclarationError, match="bulk_cancel takes either runs or filters"):
         durable.runs.bulk_cancel()
