@@ -15,7 +15,7 @@ from durable_nb.log.records import Cut
 
 CLOSED = -1.0  # the `matched_at` of a condition whose run has ended
 UNSATISFIED = """
-SELECT node, child, abandoned FROM checkpoint WHERE run = ? AND branch = ? AND node < ? AND seq IS NULL ORDER BY node"""
+SELECT node, child FROM checkpoint WHERE run = ? AND branch = ? AND node < ? AND seq IS NULL ORDER BY node"""
 OPENED_AGAIN = "UPDATE wait SET matched_at = NULL WHERE run = ? AND branch = ? AND node = ? AND matched_at = -1.0"
 
 Seeds = list[tuple[int, str]]  # from which node on, which seed
@@ -53,11 +53,11 @@ def _open_nodes(
     """Give what a branch has not satisfied below a limit: (branch, node) of what will be, and the nodes that nothing can."""
     kept, dead, seen = list[tuple[int, int]](), list[int](), set(dropped)
     for ancestor, below, left in lineage(connection, number, branch):
-        for node, child, abandoned in connection.execute(UNSATISFIED, (number, ancestor, min(below, limit))).fetchall():
+        for node, child in connection.execute(UNSATISFIED, (number, ancestor, min(below, limit))).fetchall():
             if node in left or node in seen:
                 continue
             waits = connection.execute("SELECT 1 FROM wait WHERE run = ? AND branch = ? AND node = ?", (number, ancestor, node))
-            if child is not None or (waits.fetchone() and not abandoned):
+            if child is not None or waits.fetchone():
                 kept.append((ancestor, node))
             else:
                 dead.append(node)

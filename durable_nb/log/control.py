@@ -256,7 +256,7 @@ def fork(connection: sqlite3.Connection, number: int, node: int, new: NewRun, *,
         waits = connection.execute(
             "SELECT 1 FROM wait WHERE run = :old AND branch = :branch AND node = :node LIMIT 1", place
         ).fetchone()
-        if checkpoint.seq is not None or checkpoint.child is not None or (waits and not checkpoint.abandoned):
+        if checkpoint.seq is not None or checkpoint.child is not None or waits:
             connection.execute(COPY_CHECKPOINT, place)
             connection.execute(COPY_WAITS, place)
     connection.execute("UPDATE run SET last_seq = ? WHERE number = ?", (last_seq, fork_number))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,6 +14,7 @@ import pytest
 from durable_nb import Context, Durable, DurableContext, RunCancelledError, TaskRunError
 from durable_nb.engine.clock import SystemClock
 from durable_nb.engine.dispatch import Slots
+from durable_nb.log import endings
 from durable_nb.tasks.task import Task
 from tests.engine.helpers import Bench, opened, reach, settle, view, wait_until
 
@@ -530,6 +532,58 @@ def test_a_cancel_before_the_first_step(durable: Durable) -> None:
         ref = forever.run(wait_for_result=False)
         durable.runs.cancel(ref)
         cancelled(durable, ref)
+
+
+@pytest.mark.parametrize("kind", ["task", "durable_task"])
+def test_a_cancel_in_the_same_commit_as_the_run(durable: Durable, said: Said, kind: str) -> None:
+    """The run is owned before it is in memory: what comes in between waits for it."""
+
+    @getattr(durable, kind)()  # type: ignore[untyped-decorator]
+    async def work(input: Any, ctx: Context) -> str:
+        said.append("in")
+        if isinstance(ctx, DurableContext):
+            await ctx.aio_wait_for_event("never")
+        return ""
+
+    engine = durable.open().engine
+
+    async def both() -> str:
+        run, _ = engine.new_run(work, work.create_bulk_run_item(), parent=None, index=None)
+        started = asyncio.ensure_future(engine.start_runs(work, [run]))
+        await asyncio.sleep(0)
+
+        def cancel(connection: sqlite3.Connection) -> Any:
+            (number,) = connection.execute("SELECT number FROM run WHERE id = ?", (run.id,)).fetchone()
+            return endings.cancel(connection, number, reason="", at=engine.clock.now())
+
+        await engine.writer.submit(cancel, lambda done: engine.apply(done[1]))
+        await started
+        return run.id
+
+    run_id = engine.thread.call(both, aio="")
+    cancelled(durable, durable.runs.get_run_ref(run_id))
+    assert said == (["in"] if kind == "durable_task" else [])
+
+
+def test_a_memo_of_the_clean_up_that_raises_cancelled_error_is_a_failure(bench: Bench, durable: Durable, said: Said) -> None:
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    @durable.durable_task()
+    async def work(input: Any, ctx: DurableContext) -> None:
+        try:
+            await ctx.aio_wait_for_event("never")
+        except asyncio.CancelledError:
+            try:
+                await ctx.aio_memo(give_up)
+            except TaskRunError as error:
+                said.append(error.exc_type)
+
+    ref = work.run(wait_for_result=False)
+    bench.asked(ref, 1)
+    durable.runs.cancel(ref)
+    cancelled(durable, ref)
+    assert said == ["CancelledError"]
 
 
 # ---------------------------------------------------------------- two engines
