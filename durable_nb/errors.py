@@ -101,7 +101,13 @@ class FailedTaskRunExceptionGroup(ExceptionGroup[TaskRunError], DurableError):  
 
 
 class RunCancelledError(DurableError):
-    """The awaited run was cancelled."""
+    """The awaited run was cancelled.
+
+    Attributes:
+        node_id: in a durable task, the checkpoint that brought it.
+    """
+
+    node_id: int | None = None
 
 
 class EndedAsCancelled(RunCancelledError):  # noqa: N818  it ends a run, and is no error of it
@@ -141,6 +147,17 @@ class NonDeterminismError(DurableError):
 
 class Evicted(BaseException):
     """Thrown into a waiting durable task to free its slot; it will be entered again when its wait is over. Let it pass."""
+
+
+# ---------------------------------------------------------------- steering runs
+
+
+class RunActiveError(DurableError):
+    """The run has not ended, and what was asked for is done to ended or blocked runs only."""
+
+
+class UnknownCheckpointError(DurableError):
+    """The run has no such branch, or no such checkpoint on it."""
 
 
 # ---------------------------------------------------------------- the log and its owners

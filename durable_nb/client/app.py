@@ -12,6 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,9 @@ class Durable:
             name: the function's name by default.
             options: `description`, `input_validator` (a type, else the annotation of `input`), `retries`, `backoff_factor`,
                 `backoff_max_seconds` (seconds), `execution_timeout`, `schedule_timeout` (timedelta, seconds or ``"90s"``),
-                `default_priority` (1 to 3), `default_additional_metadata`.
+                `default_priority` (1 to 3), `default_additional_metadata`, `cancel_grace` (how long a cancelled run may clean up,
+                30 s), `deadline` (from creation on; then the run is cancelled), `on_exhausted` (``"fail"``, or ``"park"`` to
+                have a run whose retries ran out wait for a person).
 
         Raises:
             DeclarationError: a signature or option that cannot work.
@@ -309,23 +312,39 @@ class Durable:
         return await self.aio_call(lambda: start(engine, task, items, wait=wait))  # type: ignore[no-any-return]
 
     async def aio_start_named(
-        self, task: Task[Any], input: object, *, key: str | None = None, metadata: Mapping[str, object] | None = None
+        self,
+        task: Task[Any],
+        input: object,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        deadline: timedelta | datetime | None = None,
     ) -> RunRef[Any]:
         """Start a run that `key` names for good: with a key that is in the log, give the run that has it."""
         engine = self.engine
 
         async def start() -> RunRef[Any]:
-            run, _ = engine.new_run(task, BulkItem(input=input, additional_metadata=metadata), parent=None, index=None, key=key)
+            item = BulkItem(input=input, additional_metadata=metadata, deadline=deadline)
+            run, _ = engine.new_run(task, item, parent=None, index=None, key=key)
             [(number, run_id)] = await engine.start_runs(task, [run])
             return RunRef(self, run_id, number, task.name)
 
         return await self.aio_call(start)  # type: ignore[no-any-return]
 
     def start_named(
-        self, task: Task[Any], input: object, *, key: str | None = None, metadata: Mapping[str, object] | None = None
+        self,
+        task: Task[Any],
+        input: object,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        deadline: timedelta | datetime | None = None,
     ) -> RunRef[Any]:
         """As `aio_start_named`, from synchronous code."""
-        return self.call(lambda: self.aio_start_named(task, input, key=key, metadata=metadata), aio="durable.aio_start_named(…)")  # type: ignore[no-any-return]
+        return self.call(  # type: ignore[no-any-return]
+            lambda: self.aio_start_named(task, input, key=key, metadata=metadata, deadline=deadline),
+            aio="durable.aio_start_named(…)",
+        )
 
     async def aio_result_of(self, ref: RunRef[Any]) -> Any:
         """Wait for the end of a run; inside a durable task as a checkpoint."""

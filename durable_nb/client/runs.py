@@ -2,74 +2,249 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.client.forms import Group, R, sync_form
 from durable_nb.client.streams import RunStream
+from durable_nb.errors import DeclarationError, InputValidationError
+from durable_nb.tasks.payload import encode_given
 from durable_nb.tasks.refs import RunRef
 
 if TYPE_CHECKING:
+    import builtins
     import sqlite3
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from durable_nb.client.forms import R
+    from durable_nb.engine.engine import Engine
+    from durable_nb.log.details import RunDetails
+    from durable_nb.log.reads import RunFilter
     from durable_nb.log.records import RunView
     from durable_nb.log.streams import LogLine
 
+STATUSES = ("QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
+BULK = 200  # runs a transaction, so that a bulk call holds up nobody
+
 
 class Runs(Group):
-    """`durable.runs`: reading runs, and taking up blocked ones."""
+    """`durable.runs`: reading runs, and steering them.
 
-    async def aio_get(self, run: str) -> RunView:
-        """Give a run's state by its id, the start or end of one, or ``#number``.
+    A run is named by its id, the start or end of one, ``#number``, its key, or a ref. Inside a durable task, what changes a run
+    is a checkpoint: done once, replayed for ever.
+    """
+
+    # ------------------------------------------------------------ reading
+
+    async def aio_get(self, run: str | RunRef[Any]) -> RunView:
+        """Give a run's state.
 
         Raises:
-            UnknownRunError: none has it, or several do.
+            UnknownRunError: none has that name, or several do.
         """
         from durable_nb.log import reads
 
-        return await self._read(lambda connection: reads.find_run(connection, run))
+        return await self._read(lambda connection: reads.find_run(connection, name_of(run)))
 
     get = sync_form(aio_get)
 
+    async def aio_get_status(self, run: str | RunRef[Any]) -> str:
+        """Give ``"QUEUED"``, ``"RUNNING"``, ``"COMPLETED"``, ``"FAILED"`` or ``"CANCELLED"``."""
+        return (await self.aio_get(run)).status
+
+    get_status = sync_form(aio_get_status)
+
+    async def aio_get_details(self, run: str | RunRef[Any]) -> RunDetails:
+        """Give a run with its checkpoints, children, open waits and attempts, as one snapshot of the log has them."""
+        from durable_nb.log import details
+
+        return await self._read(lambda connection: details.details_of(connection, name_of(run)))
+
+    get_details = sync_form(aio_get_details)
+
     async def aio_list(
-        self, *, status: str | None = None, task: str | None = None, parent: str | None = None, limit: int = 50, offset: int = 0
-    ) -> list[RunView]:
-        """Give runs, the newest first; only roots unless `parent` (a run's id) is given."""
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        task: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        metadata: Mapping[str, object] | None = None,
+        parent: str | RunRef[Any] | None = None,
+        event: str | None = None,
+        include_children: bool = False,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> builtins.list[RunView]:
+        """Give the runs for which everything that is given holds, the newest first; only roots unless `parent` is given.
+
+        Args:
+            status: one or several. since, until: of creation, with a time zone; `until` is excluded.
+            metadata: keys and values that the run's metadata holds. parent: give the children of this run.
+            event: the key of an event that satisfied or advanced a wait of the run.
+
+        Raises:
+            InputValidationError: a status that there is not, or a time without zone. UnknownRunError: no such parent.
+        """
         from durable_nb.log import reads
 
-        return await self._read(
-            lambda connection: reads.list_runs(connection, status=status, task=task, parent=parent, limit=limit, offset=offset)
+        parent_id = None if parent is None else (await self.aio_get(parent)).id
+        roots = parent is None and not include_children
+        chosen = make_filter(
+            status=status, task=task, since=since, until=until, metadata=metadata, parent=parent_id, event=event, roots=roots
         )
+        return await self._read(lambda connection: reads.list_runs(connection, chosen, limit=limit, offset=offset))
 
     list = sync_form(aio_list)
 
-    async def aio_get_result(self, run: str) -> Any:
+    async def aio_get_result(self, run: str | RunRef[Any]) -> Any:
         """Wait for the end of a run; give its output."""
         return await self.ref_to(await self.aio_get(run)).aio_result()
 
     get_result = sync_form(aio_get_result)
 
-    def get_run_ref(self, run: str) -> RunRef[Any]:
+    def get_run_ref(self, run: str | RunRef[Any]) -> RunRef[Any]:
         """Give a ref to a run of the log."""
         return self.ref_to(self.get(run))
+
+    async def aio_get_run_ref(self, run: str | RunRef[Any]) -> RunRef[Any]:
+        """Give a ref to a run of the log."""
+        return self.ref_to(await self.aio_get(run))
 
     def ref_to(self, run: RunView) -> RunRef[Any]:
         """Give a ref to a run."""
         return RunRef(self._host, run.id, run.number, run.task)
 
-    async def aio_retake(self, run: str) -> bool:
-        """Take up a blocked run again; give whether it was blocked."""
-        from durable_nb.log import runs
+    # ------------------------------------------------------------ cancelling
 
-        engine, view = self._host.engine, await self.aio_get(run)
+    async def aio_cancel(self, run: str | RunRef[Any], *, reason: str = "") -> bool:
+        """Cancel a run, and the unfinished runs below it; returns when that is in the log.
 
-        async def retake() -> bool:
-            at = engine.clock.now()
-            done = await engine.writer.submit(lambda connection: runs.unpark(connection, view.number, at=at))
-            engine.dispatcher.look()
-            return done
+        A queued or blocked run ends at once. A running one has CancelledError raised at its awaits and may clean up for its
+        task's `cancel_grace` (30 s) from now on; then, or when its function is left, it is CANCELLED, whatever the function gave.
 
-        return await self._on_loop(retake)
+        Returns:
+            Whether it had not ended: False says that nothing was done.
+        """
+        from durable_nb.engine import steering
+
+        return await self._steer(lambda engine: steering.cancel(engine, name_of(run), reason))
+
+    cancel = sync_form(aio_cancel)
+
+    async def aio_bulk_cancel(
+        self,
+        runs: Sequence[str | RunRef[Any]] | None = None,
+        *,
+        status: str | Sequence[str] | None = None,
+        task: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        metadata: Mapping[str, object] | None = None,
+        event: str | None = None,
+        reason: str = "",
+    ) -> builtins.list[str]:
+        """Cancel the runs that are named, or all unfinished ones that fit the filters of `list`, children included.
+
+        Returns:
+            The ids of those that had not ended.
+
+        Raises:
+            DeclarationError: neither runs nor a filter are given.
+        """
+        from durable_nb.engine import steering
+
+        chosen = choose(runs, "bulk_cancel", status=status, task=task, since=since, until=until, metadata=metadata, event=event)
+        return await self._steer(lambda engine: steering.bulk_cancel(engine, chosen, reason, BULK))
+
+    bulk_cancel = sync_form(aio_bulk_cancel)
+
+    # ------------------------------------------------------------ again
+
+    async def aio_replay(self, run: str | RunRef[Any]) -> RunRef[Any]:
+        """Run once more what has ended or is blocked, as the same run; runs that have its outcome keep it.
+
+        A completed durable run executes nothing again that its log holds; a failed one asks the checkpoints that failed it
+        afresh; a cancelled one goes on from where it was cancelled. A regular run is executed again.
+
+        Raises:
+            RunActiveError: it has not ended.
+        """
+        from durable_nb.engine import steering
+
+        return await self._steer_to_ref(lambda engine: steering.replay(engine, name_of(run)))
+
+    replay = sync_form(aio_replay)
+
+    async def aio_bulk_replay(
+        self,
+        runs: Sequence[str | RunRef[Any]] | None = None,
+        *,
+        status: str | Sequence[str] | None = None,
+        task: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        metadata: Mapping[str, object] | None = None,
+        event: str | None = None,
+    ) -> builtins.list[str]:
+        """Replay the runs that are named, or all that fit the filters of `list`, children included; active ones are passed over.
+
+        Returns:
+            The ids of those that are replayed.
+        """
+        from durable_nb.engine import steering
+
+        chosen = choose(runs, "bulk_replay", status=status, task=task, since=since, until=until, metadata=metadata, event=event)
+        return await self._steer(lambda engine: steering.bulk_replay(engine, chosen, BULK))
+
+    bulk_replay = sync_form(aio_bulk_replay)
+
+    async def aio_reset_durable_task(self, run: str | RunRef[Any], node_id: int, branch_id: int | None = None) -> RunRef[Any]:
+        """Have a durable run ask a checkpoint, and everything after it, afresh, on a new branch of the same run.
+
+        What was answered before it stays answered. Unfinished children beyond it are cancelled. It may be running, waiting,
+        blocked or ended.
+
+        Args:
+            branch_id: the branch whose node it is; the run's present one by default.
+
+        Raises:
+            UnknownCheckpointError: there is no such branch or node.
+        """
+        from durable_nb.engine import steering
+
+        return await self._steer_to_ref(lambda engine: steering.reset(engine, name_of(run), node_id, branch_id))
+
+    reset_durable_task = sync_form(aio_reset_durable_task)
+
+    async def aio_fork(self, run: str | RunRef[Any], node_id: int, override: object = None) -> RunRef[Any]:
+        """Start a new run that shares what a durable run has asked before a checkpoint; the original stays untouched.
+
+        Args:
+            override: a JSON value that takes the place of that checkpoint's outcome, which is then shared too.
+
+        Raises:
+            UnknownCheckpointError: there is no such node. DeclarationError: its outcome cannot be replaced.
+
+        Example:
+            >>> what_if = durable.runs.fork(ref, node_id=3, override={"approved": False})  # doctest: +SKIP
+            >>> what_if.result()  # doctest: +SKIP
+        """
+        from durable_nb.engine import steering
+
+        text = None if override is None else encode_given(override, of=f"the override of node {node_id}")
+        return await self._steer_to_ref(lambda engine: steering.fork(engine, name_of(run), node_id, text))
+
+    fork = sync_form(aio_fork)
+
+    # ------------------------------------------------------------ memory
+
+    async def aio_retake(self, run: str | RunRef[Any]) -> bool:
+        """Take up a blocked run again, checkpoints that failed it asked afresh; give whether it was blocked."""
+        from durable_nb.engine import steering
+
+        return await self._steer(lambda engine: steering.retake(engine, name_of(run)))
 
     retake = sync_form(aio_retake)
 
@@ -94,6 +269,88 @@ class Runs(Group):
 
         return RunStream(self._host, number)
 
+    async def aio_restore(self, run: str | RunRef[Any]) -> bool:
+        """Take an evicted run back into memory now, where it waits on; give whether it was evicted."""
+        from durable_nb.engine import steering
+
+        return await self._steer(lambda engine: steering.restore(engine, name_of(run)))
+
+    restore = sync_form(aio_restore)
+
+    async def aio_evict(self, run: str | RunRef[Any]) -> bool:
+        """Evict a waiting run from this process's memory now; give whether it was: one that works, or lives elsewhere, is not."""
+        engine, view = self._host.engine, await self.aio_get(run)
+
+        async def evict() -> bool:
+            execution = engine.executions.get(view.number)
+            return execution is not None and await engine.dispatcher.evict(execution)
+
+        return await self._on_loop(evict)
+
+    evict = sync_form(aio_evict)
+
+    # ------------------------------------------------------------ ways
+
     async def _read(self, work: Callable[[sqlite3.Connection], R]) -> R:
         engine = self._host.engine
         return await self._on_loop(lambda: engine.reader.run(work))
+
+    async def _steer(self, make: Callable[[Engine], Awaitable[R]]) -> R:
+        engine = self._host.engine
+        return await self._on_loop(lambda: make(engine))
+
+    async def _steer_to_ref(self, make: Callable[[Engine], Awaitable[dict[str, Any]]]) -> RunRef[Any]:
+        place = await self._steer(make)
+        return RunRef(self._host, place["id"], place["number"], place["task"])
+
+
+def name_of(run: str | RunRef[Any]) -> str:
+    """Give what names a run."""
+    return run.workflow_run_id if isinstance(run, RunRef) else run
+
+
+def choose(runs: Sequence[str | RunRef[Any]] | None, call: str, **filters: Any) -> list[str] | RunFilter:
+    """Give the runs of a bulk call: names, or a filter.
+
+    Raises:
+        DeclarationError: both are given, or none.
+    """
+    is_filtered = any(value is not None for value in filters.values())
+    if (runs is not None) == is_filtered:
+        raise DeclarationError(
+            f"{call} takes either runs or filters (status, task, since, until, metadata, event): with neither it would be all."
+        )
+    if isinstance(runs, str | RunRef):
+        raise DeclarationError(f"{call} takes a list of runs: `{call}([run])`.")
+    return make_filter(**filters) if runs is None else [name_of(run) for run in runs]
+
+
+def make_filter(
+    *,
+    status: str | Sequence[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+    metadata: Mapping[str, object] | None,
+    **rest: Any,
+) -> RunFilter:
+    """Check what runs are chosen by.
+
+    Raises:
+        InputValidationError: a status that there is not, or a time without zone.
+    """
+    from durable_nb.log.reads import RunFilter
+
+    statuses = None if status is None else (status,) if isinstance(status, str) else tuple(status)
+    for name in statuses or ():
+        if name not in STATUSES:
+            raise InputValidationError(f"status={name!r} is unknown: give {', '.join(STATUSES)}.")
+    for which, moment in (("since", since), ("until", until)):
+        if moment is not None and (moment.tzinfo is None):
+            raise InputValidationError(f"{which}={moment!r}: give a datetime with a time zone, for example datetime.now(UTC).")
+    return RunFilter(
+        status=statuses,
+        since=since.timestamp() if since else None,
+        until=until.timestamp() if until else None,
+        metadata=None if metadata is None else encode_given(dict(metadata), of="the metadata"),
+        **rest,
+    )

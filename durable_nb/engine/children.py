@@ -134,7 +134,7 @@ def _result(engine: Engine, task: Task[Any] | None, node: int, outcome: Outcome,
     if outcome.failure is not None:
         error = error_of(outcome.failure)
         for item in family(error):
-            if isinstance(item, TaskRunError):
+            if isinstance(item, TaskRunError | RunCancelledError):
                 item.node_id = node
         return error
     if wait:
@@ -145,7 +145,7 @@ def _result(engine: Engine, task: Task[Any] | None, node: int, outcome: Outcome,
 
 def error_of(failure: Failure) -> Any:
     """Give the error that the waiter for a run sees."""
-    if failure.type == RunCancelledError.__name__:
+    if failure.is_cancel:
         return RunCancelledError(failure.message)
     if failure.type == ChildKeyConflictError.__name__:
         return ChildKeyConflictError(failure.message)

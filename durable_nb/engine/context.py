@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from durable_nb.engine.cancelling import cancel
 from durable_nb.engine.current import CURRENT
 from durable_nb.errors import DeclarationError, DurableError, ParentOutputError, PayloadTooLargeError
 from durable_nb.log.records import Claim, holdable
@@ -32,6 +33,11 @@ class Context:
     What is synchronous here may be called from any thread of the task: it waits for nothing. Lines, chunks and progress are
     written soon, in order, many in one commit; those of an attempt that was given up are dropped.
 
+    Attributes:
+        input: what the run was started with.
+        is_cancelled: whether the run was told that it is cancelled. A function in a thread is told in no other way: it looks now
+            and then.
+
     Example:
         >>> async def shout(input: dict, ctx: Context) -> str:
         ...     ctx.log("shouting")
@@ -43,6 +49,7 @@ class Context:
         self._claim = claim
         self._task = task
         self.input = input
+        self.is_cancelled = False
         self._siblings: Siblings | None = None  # where the task is one of a workflow
 
     # ------------------------------------------------------------ what it is
@@ -258,3 +265,16 @@ class Context:
                 f"The context of run {self._claim.id} was used outside of its task: its time and its slot are its own."
             )
         return current
+
+    def exit_flag(self) -> bool:
+        """Hatchet's name for `is_cancelled`."""
+        return self.is_cancelled
+
+    def cancel(self) -> None:
+        """Cancel the run itself: CancelledError is raised at its next await. Any thread may call it."""
+        engine, number = self._engine, self._claim.number
+        engine.post(lambda: engine.begin(cancel(engine, number, reason="it cancelled itself")))
+
+    async def aio_cancel(self) -> None:
+        """As `cancel`, and wait here for the CancelledError."""
+        await cancel(self._engine, self._claim.number, reason="it cancelled itself")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from typing import TYPE_CHECKING
+
+from durable_nb.errors import DurableError
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
@@ -15,3 +18,18 @@ CURRENT: contextvars.ContextVar[Execution | RegularRun | None] = contextvars.Con
 INLINE: contextvars.ContextVar[str] = contextvars.ContextVar("durable_nb_inline", default="")
 # The engine whose lifespan executes: it is not started yet, or closed already, for everybody else.
 LIVING: contextvars.ContextVar[Engine | None] = contextvars.ContextVar("durable_nb_living", default=None)
+
+
+def refuse_misplaced(loop: asyncio.AbstractEventLoop | None) -> None:
+    """Refuse an ask that is made where none can be answered.
+
+    Args:
+        loop: the engine's; None for a run that was left, which is answered anyhow.
+
+    Raises:
+        DurableError: the caller is on another event loop, or inside a memo, step or dependency.
+    """
+    if loop is not None and asyncio._get_running_loop() is not loop:
+        raise DurableError("The engine was asked from another event loop: await it in the task itself, not in a thread's loop.")
+    if why := INLINE.get():
+        raise DurableError(f"{why} Ask from the task.")

@@ -7,12 +7,12 @@ alike; that order alone makes gather, TaskGroup, wait and as_completed ask the s
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from durable_nb.errors import NonDeterminismError
-from durable_nb.log.records import Ask, Completion, Outcome, Recorded
+from durable_nb.log.records import CANCEL, Ask, Completion, Cut, Outcome, Recorded
 
-NOBODY = 0  # nodes begin at 1
+NOBODY = -1  # nodes begin at 1, and a cancel is 0
 
 
 class Cursor:
@@ -21,26 +21,28 @@ class Cursor:
     Args:
         recorded: the checkpoints of the branch's lineage, as one snapshot of the log has them.
         branch: the branch that live checkpoints belong to.
+        seeds: what chance is drawn from, each with the first node that it is for.
 
     >>> cursor = Cursor([])
     >>> cursor.ask(Ask(kind="sleep", words="sleep 5s", fingerprint=b"5")), cursor.next_node
     ((1, None), 2)
     """
 
-    def __init__(self, recorded: Iterable[Recorded], *, branch: int = 1) -> None:
+    def __init__(self, recorded: Iterable[Recorded], *, branch: int = 1, seeds: Sequence[tuple[int, str]] = ()) -> None:
         self._branch = branch
+        self._seeds = seeds
         self._recorded = {checkpoint.node: checkpoint for checkpoint in recorded}
         self._unasked = set(self._recorded)
         self._last_recorded = max(self._recorded, default=0)
-        self._arrived: list[tuple[int, int, Outcome]] = [
-            (checkpoint.seq, checkpoint.node, checkpoint.outcome)
+        self._arrived: list[tuple[int, int, int, Outcome]] = [  # seq, the node that must have been asked, whose it is, outcome
+            (checkpoint.seq, checkpoint.node, checkpoint.node, checkpoint.outcome)
             for checkpoint in self._recorded.values()
             if checkpoint.seq is not None and checkpoint.outcome is not None
         ]
         heapq.heapify(self._arrived)
-        self._recorded_seq = max((seq for seq, _, _ in self._arrived), default=0)
+        self._recorded_seq = max((arrived[0] for arrived in self._arrived), default=0)
         self._asked_before: dict[int, int] = {}  # node -> the first node that was not asked yet when its outcome was delivered
-        self._known = {seq for seq, _, _ in self._arrived}
+        self._known = {arrived[0] for arrived in self._arrived}
         self._read_up_to = self._recorded_seq  # no lower sequence number is still to come
         self._first_fresh: tuple[int, str] | None = None
         self.next_node = 1
@@ -58,12 +60,9 @@ class Cursor:
         return self._first_fresh
 
     @property
-    def branch_here(self) -> int:
-        """The branch to which the next node belongs: an older one while its recorded nodes are replayed."""
-        for node in range(self.next_node, self._last_recorded + 1):
-            if node in self._recorded:
-                return self._recorded[node].branch
-        return self._branch
+    def seed_here(self) -> str:
+        """What chance is drawn from before the next node: the same, whether that is recorded already or not."""
+        return next((seed for node, seed in reversed(self._seeds) if node <= self.next_node), "")
 
     def ask(self, ask: Ask) -> tuple[int, Recorded | None]:
         """Take the next node for an ask; give it with what is recorded there.
@@ -116,17 +115,24 @@ class Cursor:
 
     def arrive(self, completion: Completion) -> None:
         """Take in an outcome that was committed, once; one of a branch that was left is delivered in its turn to nobody."""
+        if completion.seq <= self.delivered_seq or completion.seq in self._known:
+            return
         recorded = self._recorded.get(completion.node)
         is_ours = completion.branch == (recorded.branch if recorded else self._branch)
-        if completion.seq > self.delivered_seq and completion.seq not in self._known:
-            self._known.add(completion.seq)
-            heapq.heappush(self._arrived, (completion.seq, completion.node if is_ours else NOBODY, completion.outcome))
+        node = needs = completion.node if is_ours else NOBODY
+        if node == CANCEL:  # told after everything that was asked when it was told before
+            needs = self._last_recorded if completion.after is None else completion.after
+        self._known.add(completion.seq)
+        heapq.heappush(self._arrived, (completion.seq, needs, node, completion.outcome))
 
     def next_delivery(self) -> tuple[int, Outcome] | None:
-        """Give the next outcome whose node has been asked (or is `NOBODY`), or None; the caller sees that the run is at rest."""
+        """Give the next outcome whose node has been asked (or is `NOBODY` or `CANCEL`), or None.
+
+        The caller sees that the run is at rest.
+        """
         if not self._arrived or self._arrived[0][1] >= self.next_node:
             return None
-        seq, node, outcome = heapq.heappop(self._arrived)
+        seq, _, node, outcome = heapq.heappop(self._arrived)
         self._known.discard(seq)
         self.delivered_seq = seq
         self._asked_before[node] = self.next_node
@@ -141,7 +147,7 @@ class Cursor:
         if self._arrived:
             self._read_up_to = max(self._read_up_to, self._arrived[0][0] - 1)
 
-    def cut_for_retry(self, failed: Iterable[int]) -> tuple[int, list[int]] | None:
+    def cut_for_retry(self, failed: Iterable[int]) -> Cut | None:
         """Give where a retry cuts the branch, and the nodes below the cut to be asked afresh; None if no checkpoint failed.
 
         The branch is cut where the first of the failures was delivered: what was asked before stays, what was asked after goes.

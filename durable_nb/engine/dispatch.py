@@ -19,37 +19,29 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.context import Context
 from durable_nb.engine.durable_context import DurableContext
-from durable_nb.engine.execution import Execution, Left
+from durable_nb.engine.execution import Execution
 from durable_nb.engine.inline import is_cancelled
+from durable_nb.engine.leaving import Left
 from durable_nb.engine.regular import RegularRun
+from durable_nb.engine.settling import fail, finish, is_retried, park, settle
 from durable_nb.engine.siblings import find_siblings
 from durable_nb.errors import (
     DurableError,
-    EndedAsCancelled,
-    IllegalTaskOutputError,
     InputValidationError,
     LogFailedError,
-    NonRetryableException,
-    PayloadTooLargeError,
-    RunCancelledError,
     ScheduleTimeoutError,
     StaleEpochError,
-    TaskRunError,
-    family,
 )
-from durable_nb.log import checkpoints, runs
-from durable_nb.log.records import Claim, Failure, Outcome
+from durable_nb.log import branches, checkpoints, runs
+from durable_nb.log.records import Claim, Failure, Outcome, Recorded
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import decode
-from durable_nb.tasks.workflow import Workflow
 
 if TYPE_CHECKING:
     import sqlite3
 
     from durable_nb.engine.engine import Engine
     from durable_nb.tasks.task import Lane, Task
-
-NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError)
 
 
 @dataclass(frozen=True)
@@ -224,56 +216,79 @@ class Dispatcher:
             task = engine.registry[claim.task]
             reason = engine.refusal(claim, task) or _unfit(claim, task)
             if reason:
-                await self._park(claim, reason, worked=claim.worked)
+                await park(engine, claim, reason, worked=claim.worked)
             elif task.kind == "durable_task":
                 await self._run_durable(claim, task)
             else:
                 await self._run_regular(claim, task, lane)
         except StaleEpochError as error:
-            engine.warn(f"Run {claim.id} of '{claim.task}' was taken over: {error}")
+            engine.warn(f"Run {claim.id} of '{claim.task}' was reset, cancelled or taken over: {error}")
         except LogFailedError:
             return  # the engine was told, and has stopped
         except Exception as error:
             engine.warn(f"Run {claim.id} of '{claim.task}' is parked, since the engine itself failed on it: {error!r}")
-            await self._park(claim, f"The engine failed on it: {type(error).__name__}: {error}", worked=claim.worked)
+            await park(engine, claim, f"The engine failed on it: {type(error).__name__}: {error}", worked=claim.worked)
         finally:
             engine.finishing.forget(claim)
+            engine.early.pop(claim.number, None)
             self.give(lane)
 
     async def _run_regular(self, claim: Claim, task: Task[Any], lane: Lane) -> None:
         engine = self._engine
+        if claim.cancelled_at is not None:  # its owner died: nothing of it is there to be told
+            await finish(engine, claim, "CANCELLED", Outcome(), worked=0.0)
+            return
         running = engine.regular_runs[claim.number] = RegularRun(engine, claim, task, lane)
+        if claim.number in engine.early:
+            running.cancel()
+        with contextlib.closing(running):
+            await self._attempt(running, claim, task)
+
+    async def _attempt(self, running: RegularRun, claim: Claim, task: Task[Any]) -> None:
+        engine = self._engine
+        error: BaseException | None = None
+        outcome = Outcome()
         try:
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
             context = Context(engine, claim, task, value)
             await find_siblings(engine, claim, context)
             outcome = Outcome(await running.run(value, context))
-        except BaseException as error:  # whatever a task raises is its outcome, but for our own cancelling
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+        except BaseException as raised:  # whatever a task raises is its outcome, but for our own cancelling
+            if isinstance(raised, asyncio.CancelledError) and is_cancelled():
                 raise
-            if self._is_retried(claim, task, error):
+            error = raised
+            if is_retried(claim, task, raised) and not running.is_cancelled:
                 await running.thread_ended()
-            await self._fail(claim, task, error, worked=0.0, cut=None)
-            await running.thread_ended()  # until then it keeps its slot
-        else:
-            await self._finish(claim, "COMPLETED", outcome, worked=0.0)
         finally:
-            running.close()
-            del engine.regular_runs[claim.number]
+            if engine.regular_runs.get(claim.number) is running:
+                del engine.regular_runs[claim.number]
+        if running.is_left:  # the log has its end
+            pass
+        elif running.is_cancelled:
+            await finish(engine, claim, "CANCELLED", Outcome(), worked=0.0)
+        elif error is not None:
+            await fail(engine, claim, task, error, worked=0.0, cut=None)
+        else:
+            await finish(engine, claim, "COMPLETED", outcome, worked=0.0)
+        await running.thread_ended()  # until then it keeps its slot
 
     async def _run_durable(self, claim: Claim, task: Task[Any]) -> None:
-        engine, history = self._engine, []
-        is_first = claim.invocation_count == 1
-        if not is_first:
-            history = await engine.reader.run(lambda connection: checkpoints.load_history(connection, claim.number, claim.branch))
+        engine, number = self._engine, claim.number
+        history, seeds = list[Recorded](), [(1, f"{claim.id}/{claim.branch}")]
+        if claim.has_history:
+            history, seeds = await engine.reader.run(
+                lambda connection: (
+                    checkpoints.load_history(connection, number, claim.branch),
+                    branches.seeds_of(connection, number, claim.branch),
+                )
+            )
         if self._is_draining:
             return  # nobody would tell it to leave; it is given back with all others
-        execution = engine.executions[claim.number] = Execution(engine, claim, task, history)
+        execution = engine.executions[number] = Execution(engine, claim, task, history, seeds)
+        execution.arrive(engine.early.pop(number, []))
         try:
-            if not is_first:
-                await engine.watch.fill(
-                    execution
-                )  # what arrived between the reading and this line, or for a branch that was left
+            if claim.has_history:  # what arrived between the reading and this line, or for a branch that was left
+                await engine.watch.fill(execution)
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
             context = DurableContext(execution, value)
             await find_siblings(engine, claim, context)
@@ -281,73 +296,9 @@ class Dispatcher:
         except InputValidationError as error:
             left = Left(error=error)
         finally:
-            if engine.executions.get(claim.number) is execution:
-                del engine.executions[claim.number]
-        await self._settle(claim, task, execution, left)
-
-    async def _settle(self, claim: Claim, task: Task[Any], execution: Execution, left: Left) -> None:
-        worked, left = execution.worked, self._engine.probe.judge(execution, left)
-        if left.is_replayed:
-            await self._engine.writer.submit(
-                lambda connection: runs.release(
-                    connection, claim.number, claim.epoch, reason="it is replayed", worked=worked, at=self._engine.clock.now()
-                )
-            )
-            self.look()
-        elif left.parked is not None:
-            await self._park(claim, f"It diverged: {left.parked}", worked=worked)
-        elif left.outcome is not None:
-            await self._finish(claim, "COMPLETED", left.outcome, worked=worked)
-        elif isinstance(left.error, EndedAsCancelled):
-            cancelled = Outcome(failure=Failure(RunCancelledError.__name__, str(left.error), run_id=claim.id))
-            await self._finish(claim, "CANCELLED", cancelled, worked=worked)
-        elif left.error is not None:
-            failed = [
-                error.node_id for error in family(left.error) if isinstance(error, TaskRunError) and error.node_id is not None
-            ]
-            cursor = execution.cursor
-            cut = cursor.drop_for_retry(failed) if isinstance(task, Workflow) else cursor.cut_for_retry(failed)
-            await self._fail(claim, task, left.error, worked=worked, cut=cut)
-
-    async def _fail(
-        self, claim: Claim, task: Task[Any], error: BaseException, *, worked: float, cut: tuple[int, list[int]] | None
-    ) -> None:
-        engine, failure = self._engine, Failure.of(error, claim.id, with_members=isinstance(task, Workflow))
-        if not self._is_retried(claim, task, error):
-            await self._finish(claim, "FAILED", Outcome(failure=failure), worked=worked)
-            return
-        at = engine.clock.now()
-        ready_at = at + task.options.backoff(claim.retry_count + 1)
-
-        def work(connection: sqlite3.Connection) -> None:
-            branch = claim.branch
-            if cut is not None:
-                branch = runs.open_branch(
-                    connection, claim.number, parent=claim.branch, cut=cut[0], dropped=cut[1], reason="retry", at=at
-                )
-            runs.retry(connection, claim.number, claim.epoch, ready_at=ready_at, branch=branch, failure=failure, at=at)
-
-        await engine.writer.submit(work)
-        engine.timers.consider(ready_at)
-
-    def _is_retried(self, claim: Claim, task: Task[Any], error: BaseException) -> bool:
-        return claim.retry_count < task.options.retries and not any(isinstance(item, NOT_RETRIED) for item in family(error))
-
-    async def _finish(self, claim: Claim, status: str, outcome: Outcome, *, worked: float) -> None:
-        engine = self._engine
-        await engine.finishing.call(claim, status)
-        await engine.writer.submit(
-            lambda connection: runs.finish(
-                connection, claim.number, claim.epoch, status=status, outcome=outcome, worked=worked, at=engine.clock.now()
-            ),
-            lambda completions: engine.announce(claim.number, status, outcome, completions),
-        )
-
-    async def _park(self, claim: Claim, reason: str, *, worked: float) -> None:
-        at = self._engine.clock.now()
-        await self._engine.writer.submit(
-            lambda connection: runs.park(connection, claim.number, claim.epoch, reason=reason, worked=worked, at=at)
-        )
+            if engine.executions.get(number) is execution:
+                del engine.executions[number]
+        await settle(engine, claim, task, execution, left)
 
     # ------------------------------------------------------------ eviction
 

@@ -111,9 +111,9 @@ class DurableContext(Context):
         return uuid.UUID(int=self._draw(), version=4)
 
     def _draw(self) -> int:
-        """Give 128 bits derived from run, branch and draw count."""
+        """Give 128 bits derived from run, branch and draw count; of a fork's shared part, those of the original."""
         self._draws += 1
-        seed = f"{self._claim.id}/{self._execution.cursor.branch_here}/{self._draws}"
+        seed = f"{self._execution.cursor.seed_here}/{self._draws}"
         return int.from_bytes(blake2b(seed.encode(), digest_size=16).digest())
 
     # ------------------------------------------------------------ events
@@ -228,9 +228,11 @@ class DurableContext(Context):
         result = await asyncio.wrap_future(self._engine.threads.submit(lambda: fn(*args, **kwargs)))
         return encode(await result if inspect.isawaitable(result) else result, of=of, round_trip=adapter is not ANY)
 
-    async def aio_run_child(self, task: Task[Any], input: object = None, *, child_key: str | None = None) -> Any:
+    async def aio_run_child(
+        self, task: Task[Any], input: object = None, *, child_key: str | None = None, cancel_with_parent: bool = True
+    ) -> Any:
         """Spawn a child and wait for its output; the same as ``await task.aio_run(input, child_key=…)``."""
-        return await task.aio_run(input, child_key=child_key)
+        return await task.aio_run(input, child_key=child_key, cancel_with_parent=cancel_with_parent)
 
     # ------------------------------------------------------------ outcomes
 

@@ -15,9 +15,11 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.engine.cancelling import leave
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.clock import Clock
 from durable_nb.engine.dispatch import Dispatcher, Reservation, Slots
@@ -33,11 +35,12 @@ from durable_nb.engine.timers import Timers
 from durable_nb.engine.watch import Watch
 from durable_nb.engine.workflow import take_up
 from durable_nb.errors import EngineStoppedError, IllegalTaskOutputError, InputValidationError, LogFailedError
-from durable_nb.log import runs, waits
+from durable_nb.log import endings, runs, waits
 from durable_nb.log.connection import Durability, connect
 from durable_nb.log.ids import new_id
-from durable_nb.log.records import ENDED, Claim, Completion, EventReport, NewRun, Outcome, format_trace
+from durable_nb.log.records import ENDED, Claim, Completion, Effects, EventReport, NewRun, Outcome, format_trace
 from durable_nb.log.writer import Writer
+from durable_nb.tasks.options import deadline_of
 from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given, encode_input
 from durable_nb.tasks.workflow import Workflow
 
@@ -94,6 +97,7 @@ class Engine:
         self.lifespan = Lifespan(self, lifespan)
         self.executions: dict[int, Execution] = {}
         self.regular_runs: dict[int, RegularRun] = {}
+        self.early: dict[int, list[Completion]] = {}  # what came for a run of ours before it was in memory
         self.waiters: dict[int, list[asyncio.Future[tuple[str, Outcome]]]] = {}
         self.failure: LogFailedError | None = None
         self._is_closing = False
@@ -125,7 +129,7 @@ class Engine:
                 take_up(self, task)
         self.dispatcher.look()
 
-    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
+    def begin(self, work: Coroutine[Any, Any, object]) -> None:
         """Start work of the engine's own on the loop; an error in it stops the engine."""
         task = self.loop.create_task(work, context=contextvars.Context())  # not that of the run that asked for it
         self._work.add(task)
@@ -206,6 +210,10 @@ class Engine:
             execution = self.executions.get(completion.run)
             if execution is not None:
                 execution.arrive([completion])
+            elif completion.run in self.regular_runs:
+                self.regular_runs[completion.run].cancel()
+            elif completion.owner == self.worker:
+                self.early.setdefault(completion.run, []).append(completion)
             elif completion.owner is None:
                 self.dispatcher.look()
 
@@ -227,17 +235,21 @@ class Engine:
                 if not future.done():
                     future.set_result((status, outcome))
 
-    def announce(self, number: int, status: str, outcome: Outcome, completions: Iterable[Completion]) -> None:
-        """Tell everybody of a run's end: those who wait for it, and the runs whose checkpoints it satisfied."""
-        self.ended(number, status, outcome)
-        self.route(completions)
+    def apply(self, effects: Effects) -> None:
+        """Tell everybody of what was committed: who waits for runs, who executes them, whose checkpoints were satisfied."""
+        for number, status, outcome in effects.ended:
+            self.ended(number, status, outcome)
+            leave(self, number)
+        for number in effects.left:
+            leave(self, number)
+        self.route(effects.completions)
 
     async def end_unowned(self, number: int, epoch: int, status: str, outcome: Outcome) -> None:
         """End a run that waits in the queue."""
         at = self.clock.now()
         await self.writer.submit(
-            lambda connection: runs.finish(connection, number, epoch, status=status, outcome=outcome, worked=0.0, at=at),
-            lambda completions: self.announce(number, status, outcome, completions),
+            lambda connection: endings.finish(connection, number, epoch, status=status, outcome=outcome, worked=0.0, at=at),
+            self.apply,
         )
 
     def check_filter(self, expression: str | None) -> None:
@@ -297,9 +309,16 @@ class Engine:
             child_index=index if parent else None,
             key=key,
             home=parent.home if parent else self.home,
+            deadline=deadline_of(item.deadline, task.options.deadline, self.clock.now()),
+            cancel_grace=task.options.cancel_grace,
+            cancel_with_parent=item.cancel_with_parent,
         )
+        return self.signed(run)
+
+    def signed(self, run: NewRun) -> NewRun:
+        """Give a run's record with the user's signature, where there is a key."""
         signature = self.sign(run)
-        return run if signature is None else _signed(run, signature)
+        return run if signature is None else replace(run, signature=signature)
 
     async def start_runs(
         self, task: Task[Any], new_runs: Sequence[NewRun], *, parent_id: str | None = None
@@ -315,6 +334,9 @@ class Engine:
 
         written = self.writer.submit(work)
         written.add_done_callback(lambda done: reservation.settle(not done.cancelled() and done.exception() is None))
+        for run in new_runs:
+            if run.deadline is not None:
+                written.add_done_callback(lambda _, deadline=run.deadline: self.timers.consider(deadline))  # type: ignore[misc]
         return await asyncio.shield(written)  # whoever stops waiting does not undo it
 
     def write_run(
@@ -382,9 +404,3 @@ class Engine:
             raise self.failure
         if self._is_closing:
             raise EngineStoppedError(CLOSED)
-
-
-def _signed(run: NewRun, signature: bytes) -> NewRun:
-    from dataclasses import replace
-
-    return replace(run, signature=signature)

@@ -12,19 +12,19 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.engine.current import CURRENT, INLINE
+from durable_nb.engine.current import CURRENT, refuse_misplaced
 from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.injection import Injection
 from durable_nb.engine.inline import outcome_of
+from durable_nb.engine.leaving import LEAVE_SECONDS, Left, sweep
 from durable_nb.engine.loop import MOVES, Moves
 from durable_nb.engine.waiting import Pending, waits_durably
 from durable_nb.engine.worktime import WorkTime
-from durable_nb.errors import DurableError, Evicted, ExecutionTimeoutError, NonDeterminismError, family
-from durable_nb.log import checkpoints, runs, waits
-from durable_nb.log.records import Ask, Claim, Completion, NewWait, Outcome, Recorded
+from durable_nb.errors import Evicted, ExecutionTimeoutError, NonDeterminismError, family
+from durable_nb.log import checkpoints, endings, runs, waits
+from durable_nb.log.records import CANCEL, Ask, Claim, Completion, NewWait, Outcome, Recorded
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import check_text
 
@@ -34,31 +34,27 @@ if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
     from durable_nb.tasks.task import Task
 
-LEAVE_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """How an invocation ended: with an output, an error that escaped, a reason to park, to be replayed, or by eviction."""
-
-    outcome: Outcome | None = None
-    error: BaseException | None = None
-    parked: NonDeterminismError | None = None
-    is_replayed: bool = False
-
 
 class Execution:
     """A durable run in memory.
 
     Args:
         history: what the log has recorded for the claim's branch.
+        seeds: what its chance is drawn from.
+
+    Attributes:
+        is_cancelled: whether its cancel was delivered.
     """
 
-    def __init__(self, engine: Engine, claim: Claim, task: Task[Any], history: Sequence[Recorded]) -> None:
+    def __init__(
+        self, engine: Engine, claim: Claim, task: Task[Any], history: Sequence[Recorded], seeds: Sequence[tuple[int, str]]
+    ) -> None:
         self.engine = engine
         self.claim = claim
         self.task = task
-        self.cursor = Cursor(history, branch=claim.branch)
+        self.cursor = Cursor(history, branch=claim.branch, seeds=seeds)
+        self.is_cancelled = False
+        self._context: Any = None
         self._moves = Moves(self._at_rest)
         self._pending: dict[int, Pending] = {}
         self._inline = 0  # memos and steps in flight
@@ -83,6 +79,7 @@ class Execution:
         Raises:
             StaleEpochError, LogFailedError, …: a write for the run was refused.
         """
+        self._context = context
         scope = contextvars.copy_context()
         scope.run(CURRENT.set, self)
         scope.run(MOVES.set, self._moves)
@@ -112,6 +109,8 @@ class Execution:
             return Left(error=ExecutionTimeoutError(message))
         if self._is_leaving or self._main is None or not self._main.done():
             return Left(parked=self.cursor.diverged)
+        if self.is_cancelled:
+            return Left(is_cancelled=True)
         error = asyncio.CancelledError("the task cancelled itself") if self._main.cancelled() else self._main.exception()
         if self.cursor.diverged and (error is None or self.cursor.diverged in family(error)):
             return Left(parked=self.cursor.diverged)
@@ -127,15 +126,9 @@ class Execution:
         """Cancel what the function left running; name and abandon what does not stop."""
         left = {task for task in self._moves.tasks if not task.done()}
         self._pending.clear()
-        for task in left:
-            task.cancel()
         if left:
-            _, stubborn = await asyncio.wait(left, timeout=LEAVE_SECONDS)
+            await sweep(left, self.engine.warn, f"Run {self.claim.id} of '{self.task.name}'")
             self._is_abandoned = True
-            for task in stubborn:
-                self.engine.warn(
-                    f"Run {self.claim.id} of '{self.task.name}' left {task.get_name()} running; it can write nothing any more."
-                )
 
     def leave(self) -> None:
         """Throw Evicted at every await of the run, so that its function unwinds; the log has given it back already."""
@@ -173,7 +166,7 @@ class Execution:
             write: gets the nodes that are not recorded yet, 0 for those that are.
             after: is told on the loop whether `write` was committed; with False where there was nothing to write.
         """
-        self._refuse_misplaced()
+        refuse_misplaced(self.engine.loop if self._is_inside else None)
         try:
             taken = [self._take(ask) for ask in asks]
         except (Evicted, NonDeterminismError) as error:
@@ -201,7 +194,7 @@ class Execution:
             work: gives the JSON text; what it raises is recorded as the outcome.
             write: further facts for the same transaction.
         """
-        self._refuse_misplaced()
+        refuse_misplaced(self.engine.loop if self._is_inside else None)
         try:
             node, recorded = self._take(ask)
         except (Evicted, NonDeterminismError) as error:
@@ -304,14 +297,6 @@ class Execution:
         """Do something when the function had time to be left."""
         asyncio.get_running_loop().call_later(LEAVE_SECONDS, work, context=contextvars.Context())
 
-    def _refuse_misplaced(self) -> None:
-        if self._is_inside and asyncio._get_running_loop() is not self.engine.loop:
-            raise DurableError(
-                "The engine was asked from another event loop: await it in the task itself, not in a thread's loop."
-            )
-        if why := INLINE.get():
-            raise DurableError(f"{why} Ask from the task.")
-
     def abandon(self, node: int, ask: Ask, asked_at: float) -> None:
         """Take down that nobody waits for an ask any more; nothing, if its outcome was delivered."""
         if not self._is_inside or self._pending.pop(node, None) is None or self.cursor.is_given_up(node):
@@ -370,9 +355,18 @@ class Execution:
                 return
             self._count_work()
             node, outcome = delivery
+            if node == CANCEL:
+                self._cancel(self._main)
             pending = self._pending.pop(node, None)
             if pending is not None and not pending.done():
                 pending.set_result(outcome)
+
+    def _cancel(self, main: asyncio.Task[Any]) -> None:
+        """Raise CancelledError at the await of the function, and through asyncio in what it awaits; take down where that was."""
+        self.is_cancelled = self._context.is_cancelled = True
+        after = self.cursor.next_node - 1
+        self._submit(lambda connection: endings.delivered(connection, self.claim, after=after))
+        main.cancel()
 
     def _rest(self) -> None:
         """Every outcome that is there was delivered: the run waits, or awaits something foreign."""

@@ -17,11 +17,11 @@ async def outcome_of(work: Callable[[], Awaitable[str]], run_id: str) -> Outcome
     Raises:
         CancelledError: the asking task was cancelled. Evicted: the run is left.
     """
-    token = INLINE.set(WHY)
+    token, before = INLINE.set(WHY), _cancels()
     try:
         return Outcome(await work())
     except asyncio.CancelledError as error:
-        if is_cancelled():
+        if _cancels() > before:
             raise
         return Outcome(failure=Failure.of(error, run_id))  # its own code raised it
     except (Exception, SystemExit, KeyboardInterrupt) as error:
@@ -32,5 +32,9 @@ async def outcome_of(work: Callable[[], Awaitable[str]], run_id: str) -> Outcome
 
 def is_cancelled() -> bool:
     """Whether the asyncio task that asks was told to stop, so that a CancelledError is not its own code's."""
+    return _cancels() > 0
+
+
+def _cancels() -> int:
     current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0
+    return current.cancelling() if current is not None else 0

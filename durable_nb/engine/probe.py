@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
 
-    from durable_nb.engine.execution import Execution, Left
+    from durable_nb.engine.execution import Execution
+    from durable_nb.engine.leaving import Left
 
 
 class Probe:

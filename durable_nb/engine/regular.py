@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 class RegularRun:
-    """A regular run in memory: what `CURRENT` holds while its code executes."""
+    """A regular run in memory: what `CURRENT` holds while its code executes.
+
+    Attributes:
+        is_cancelled: whether its cancel was asked for; read from its thread too.
+        is_left: whether the log has its end already, so that whatever it gives is dropped.
+    """
 
     def __init__(self, engine: Engine, claim: Claim, task: Task[Any], lane: Lane) -> None:
         self.engine = engine
@@ -33,11 +38,15 @@ class RegularRun:
         self._lent = 0  # calls that wait for other runs
         self._thread: concurrent.futures.Future[Any] | None = None
         self._injection: Injection | None = None  # of a thread
+        self._work: asyncio.Future[Any] | None = None
+        self._context: Context | None = None
         self._limit = task.options.execution_timeout
         self._alarm: Alarm | None = None
         self._ring: Callable[[], object] = lambda: None
         self._is_released = False
         self._is_over = False
+        self.is_cancelled = False
+        self.is_left = False
 
     async def run(self, value: Any, context: Context) -> str:
         """Call the function; give its output as JSON text.
@@ -47,8 +56,11 @@ class RegularRun:
         """
         scope = contextvars.copy_context()
         scope.run(CURRENT.set, self)
+        if self.is_cancelled:
+            raise asyncio.CancelledError
+        self._context = context
         work = self._in_thread(value, context, scope) if self.task.lane == "thread" else self._on_loop(value, context, scope)
-        self._ring = work.cancel
+        self._work, self._ring = work, work.cancel
         self._alarm = None if self._limit is None else self.engine.timers.alarm(self._limit, self._ring)
         started = self.engine.clock.now()
         try:
@@ -119,6 +131,21 @@ class RegularRun:
         self._is_over = True
         if self._is_released:
             self.engine.dispatcher.withhold(self._lane)
+
+    def cancel(self) -> None:
+        """Raise CancelledError where an async function stands; a thread is told by `is_cancelled` only."""
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            if self._context is not None:
+                self._context.is_cancelled = True
+            if self._work is not None and self._thread is None:
+                self._work.cancel()
+
+    def leave(self) -> None:
+        """Wait no more for a function whose run has its end; it keeps its slot if it does not let itself be stopped."""
+        self.is_left = True
+        if self._work is not None:
+            self._work.cancel()
 
     @contextlib.asynccontextmanager
     async def slot_lent(self) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ from durable_nb.engine.children import error_of, result_in_task, run_children
 from durable_nb.engine.current import CURRENT
 from durable_nb.engine.execution import Execution
 from durable_nb.engine.regular import RegularRun
-from durable_nb.errors import DurableError, RunCancelledError
+from durable_nb.errors import DurableError
 from durable_nb.log import waits
 from durable_nb.log.ids import new_id
 from durable_nb.log.records import EventReport
@@ -82,9 +82,7 @@ async def push(engine: Engine, key: str, payload: object, *, scope: str | None, 
 
 
 async def _outcome(engine: Engine, ref: RunRef[Any], task: Task[Any] | None, current: RegularRun | None) -> Any:
-    status, outcome = await engine.result(ref.number)
-    if status == "CANCELLED":
-        return RunCancelledError(f"Run {ref.workflow_run_id} of '{ref.task_name}' was cancelled.")
+    _, outcome = await engine.result(ref.number)
     if outcome.failure is not None:
         return error_of(outcome.failure)
     adapter = ANY if task is None else (task.cell_adapter if current is None else None) or task.output_adapter

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from durable_nb.engine.cancelling import end_due
 from durable_nb.log import waits
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Alarm:
 
 
 class Timers:
-    """Fires sleeps, wakes the dispatcher for runs whose backoff is over, rings alarms. Lives on the engine's loop."""
+    """Fires sleeps and deadlines, wakes the dispatcher after a backoff, rings alarms. Lives on the engine's loop."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -93,6 +94,7 @@ class Timers:
     async def _fire(self, now: float) -> None:
         engine = self._engine
         await engine.writer.submit(lambda connection: waits.fire_due(connection, at=now, limit=BATCH), engine.route)
+        await end_due(engine, now)
         engine.dispatcher.look()
 
     async def _pause(self, seconds: float) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from typing import TYPE_CHECKING
 
+from durable_nb.engine.cancelling import leave
 from durable_nb.engine.liveness import bury, is_alive
 from durable_nb.log import checkpoints, runs
 
@@ -49,10 +50,17 @@ class Watch:
         engine.streams.wake()
         engine.timers.look()
         engine.dispatcher.look()
-        for number, last_seq in await engine.reader.run(lambda connection: _last_seqs(connection, engine.worker)):
-            execution = engine.executions.get(number)
+        here = {**engine.executions, **engine.regular_runs}
+        owned = await engine.reader.run(lambda connection: _owned(connection, engine.worker))
+        for number, running in here.items():
+            if number not in owned and running in (engine.executions.get(number), engine.regular_runs.get(number)):
+                leave(engine, number)  # it was ended, reset or taken over
+        for number, (last_seq, is_cancelled) in owned.items():
+            execution, regular = engine.executions.get(number), engine.regular_runs.get(number)
             if execution is not None and last_seq > execution.cursor.delivered_seq:
                 await self.fill(execution)
+            if regular is not None and is_cancelled:
+                regular.cancel()
         waited_for = list(engine.waiters)
         if waited_for:
             for number, status, outcome in await engine.reader.run(lambda connection: runs.ended_among(connection, waited_for)):
@@ -82,8 +90,10 @@ def _data_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
-def _last_seqs(connection: sqlite3.Connection, worker: str) -> list[tuple[int, int]]:
-    return connection.execute("SELECT number, last_seq FROM run WHERE owner = ?", (worker,)).fetchall()
+def _owned(connection: sqlite3.Connection, worker: str) -> dict[int, tuple[int, bool]]:
+    """Give the runs of a worker: by number, the last sequence number and whether a cancel was asked for."""
+    rows = connection.execute("SELECT number, last_seq, cancelled_at IS NOT NULL FROM run WHERE owner = ?", (worker,))
+    return {number: (last_seq, bool(is_cancelled)) for number, last_seq, is_cancelled in rows}
 
 
 def _workers(connection: sqlite3.Connection) -> list[str]:

@@ -35,7 +35,11 @@ HISTORY = """
 SELECT node, kind, ask, fingerprint, asked_at, seq, outcome, error, abandoned, child, line, recorded_at FROM checkpoint
 WHERE run = ? AND branch = ? AND node < ? ORDER BY node"""
 
-ARRIVED = "SELECT run, seq, node, branch, outcome, error FROM checkpoint WHERE run = ? AND seq > ? ORDER BY seq"
+ARRIVED = """
+SELECT run, seq, node, branch, outcome, error, NULL AS after FROM checkpoint WHERE run = :run AND seq > :seq
+UNION ALL
+SELECT run, seq, 0, branch, NULL, NULL, after FROM cancel WHERE run = :run AND seq > :seq
+ORDER BY seq"""
 
 
 def add_ask(
@@ -49,7 +53,7 @@ def add_done(
     connection: sqlite3.Connection, run: int, branch: int, node: int, ask: Ask, outcome: Outcome, *, asked_at: float, at: float
 ) -> Completion:
     """Write an ask together with its outcome, in one row: memo and step."""
-    seq, owner = _next_seq(connection, run, at)
+    seq, owner = next_seq(connection, run, at)
     error = outcome.failure.to_json() if outcome.failure else None
     value = stored(connection, outcome.value)
     connection.execute(
@@ -67,7 +71,7 @@ def complete(
     )
     if open_row.fetchone() is None:
         return None
-    seq, owner = _next_seq(connection, run, at)
+    seq, owner = next_seq(connection, run, at)
     error = outcome.failure.to_json() if outcome.failure else None
     connection.execute(SATISFY, (seq, at, stored(connection, outcome.value), error, run, branch, node))
     return Completion(run, seq, node, branch, outcome, owner)
@@ -93,7 +97,7 @@ def abandon(connection: sqlite3.Connection, run: int, branch: int, node: int, as
 def load_history(connection: sqlite3.Connection, run: int, branch: int) -> list[Recorded]:
     """Give all checkpoints of a branch's lineage, in order of node."""
     found: dict[int, Recorded] = {}
-    for ancestor, limit, dropped in _lineage(connection, run, branch):
+    for ancestor, limit, dropped in lineage(connection, run, branch):
         for row in connection.execute(HISTORY, (run, ancestor, limit)):
             if row[0] not in dropped and row[0] not in found:
                 found[row[0]] = _recorded(connection, row, ancestor)
@@ -102,7 +106,7 @@ def load_history(connection: sqlite3.Connection, run: int, branch: int) -> list[
 
 def branch_of(connection: sqlite3.Connection, run: int, branch: int, node: int) -> int | None:
     """Give the branch in whose rows `node` of this branch's lineage lies, or None."""
-    for ancestor, limit, dropped in _lineage(connection, run, branch):
+    for ancestor, limit, dropped in lineage(connection, run, branch):
         row = connection.execute(
             "SELECT 1 FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (run, ancestor, node)
         ).fetchone()
@@ -111,7 +115,7 @@ def branch_of(connection: sqlite3.Connection, run: int, branch: int, node: int) 
     return None
 
 
-def _lineage(connection: sqlite3.Connection, run: int, branch: int) -> Iterator[tuple[int, int, frozenset[int]]]:
+def lineage(connection: sqlite3.Connection, run: int, branch: int) -> Iterator[tuple[int, int, frozenset[int]]]:
     """From a branch to the first: (branch, nodes below which are inherited, nodes that a younger branch dropped)."""
     limit, dropped = 2**62, frozenset[int]()
     while True:
@@ -123,14 +127,15 @@ def _lineage(connection: sqlite3.Connection, run: int, branch: int) -> Iterator[
 
 
 def arrived_since(connection: sqlite3.Connection, run: int, seq: int) -> list[Completion]:
-    """Give the completions of a run above `seq`, whoever wrote them, in order."""
+    """Give the completions and cancels of a run above `seq`, whoever wrote them, in order."""
     return [
-        Completion(row[0], row[1], row[2], row[3], _outcome(connection, row[4], row[5]))
-        for row in connection.execute(ARRIVED, (run, seq))
+        Completion(row[0], row[1], row[2], row[3], _outcome(connection, row[4], row[5]), after=row[6])
+        for row in connection.execute(ARRIVED, {"run": run, "seq": seq})
     ]
 
 
-def _next_seq(connection: sqlite3.Connection, run: int, at: float) -> tuple[int, str | None]:
+def next_seq(connection: sqlite3.Connection, run: int, at: float) -> tuple[int, str | None]:
+    """Take a run's next place in its order of delivery; give it with the run's owner. Where nobody owns it, it becomes ready."""
     seq, owner = connection.execute(NEXT_SEQ, (at, run)).fetchone()
     return seq, owner
 

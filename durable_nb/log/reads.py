@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from durable_nb.errors import UnknownRunError
@@ -13,7 +14,7 @@ from durable_nb.log.records import Failure, RunView
 COLUMNS = (
     "number, id, task, kind, version, status, is_evicted, blocked_reason, key, parent, retry_count, invocation_count, branch, "
     "owner, ready_at, created_at, started_at, finished_at, input, output, error, metadata, home, "
-    "progress, progress_message"
+    "progress, progress_message, deadline, cancelled_at"
 )
 
 MAX_NUMBER_DIGITS = 18  # SQLite's integers have 64 bits
@@ -22,11 +23,23 @@ FIND_KEY = f"SELECT {COLUMNS} FROM run WHERE key = ?"  # noqa: S608
 FIND_START = f"SELECT {COLUMNS} FROM run WHERE id >= :low AND id < :high ORDER BY number LIMIT 2"  # noqa: S608
 FIND_END = f"SELECT {COLUMNS} FROM run WHERE id LIKE :pattern ORDER BY number LIMIT 2"  # noqa: S608
 
-LIST = f"""
-SELECT {COLUMNS} FROM run
-WHERE (:status IS NULL OR status = :status) AND (:task IS NULL OR task = :task)
-  AND (CASE WHEN :parent IS NULL THEN parent IS NULL ELSE parent = (SELECT number FROM run WHERE id = :parent) END)
-ORDER BY number DESC LIMIT :limit OFFSET :offset"""  # noqa: S608
+LIST = f"SELECT {COLUMNS} FROM run WHERE {{filters}} ORDER BY number DESC LIMIT :limit OFFSET :offset"  # noqa: S608
+FILTERS = {
+    "roots": "parent IS NULL",
+    "status": "status IN (SELECT value FROM json_each(:status))",
+    "task": "task = :task",
+    "since": "created_at >= :since",
+    "until": "created_at < :until",
+    "parent": "parent = (SELECT number FROM run WHERE id = :parent)",
+    "event": """number IN (
+        SELECT event_run.run FROM event JOIN event_run ON event_run.event = event.seq WHERE event.key = :event)""",
+    "metadata": """NOT EXISTS (
+        SELECT 1 FROM json_each(:metadata) AS wanted WHERE NOT EXISTS (
+            SELECT 1 FROM json_each(run.metadata) AS had
+            WHERE had.key = wanted.key AND had.value IS wanted.value
+              AND (had.type = wanted.type
+                   OR (had.type IN ('integer', 'real') AND wanted.type IN ('integer', 'real')))))""",
+}
 
 CHECKPOINTS = """
 SELECT checkpoint.branch, node, checkpoint.kind, ask, line, child.id, asked_at, seq, recorded_at,
@@ -116,12 +129,41 @@ def _rows_named(connection: sqlite3.Connection, name: str) -> list[tuple[Any, ..
     return rows
 
 
-def list_runs(
-    connection: sqlite3.Connection, *, status: str | None, task: str | None, parent: str | None, limit: int, offset: int
-) -> list[RunView]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs: those for which everything that is given holds.
+
+    Attributes:
+        since, until: of creation, UTC seconds; `until` is excluded.
+        parent: a run's id. metadata: JSON object whose keys and values the run's metadata holds.
+        event: the key of an event that satisfied or advanced a wait of the run.
+        roots: only runs that have no parent.
+    """
+
+    status: tuple[str, ...] | None = None
+    task: str | None = None
+    since: float | None = None
+    until: float | None = None
+    metadata: str | None = None
+    parent: str | None = None
+    event: str | None = None
+    roots: bool = False
+
+    def as_json(self) -> dict[str, object]:
+        """Give what is chosen by, as a JSON object."""
+        return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+
+    def sql(self, *, limit: int, offset: int = 0) -> tuple[str, dict[str, object]]:
+        """Give the query, made of constants, and its values."""
+        given = self.as_json()
+        filters = " AND ".join(FILTERS[name] for name in given) or "TRUE"
+        values = {**given, "status": json.dumps(self.status), "limit": limit, "offset": offset}
+        return LIST.format(filters=filters), values
+
+
+def list_runs(connection: sqlite3.Connection, chosen: RunFilter, *, limit: int, offset: int = 0) -> list[RunView]:
     """Give runs, the newest first."""
-    values = {"status": status, "task": task, "parent": parent, "limit": limit, "offset": offset}
-    return [run_view(connection, row) for row in connection.execute(LIST, values)]
+    return [run_view(connection, row) for row in connection.execute(*chosen.sql(limit=limit, offset=offset))]
 
 
 def list_checkpoints(connection: sqlite3.Connection, number: int) -> list[CheckpointView]:

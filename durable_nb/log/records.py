@@ -51,6 +51,7 @@ class Failure:
     message: str
     trace: str = ""
     run_id: str = ""
+    is_cancel: bool = False  # the run did not fail, it was cancelled
     members: tuple[Failure, ...] = ()  # of a workflow's run of which several tasks failed
 
     @classmethod
@@ -61,7 +62,7 @@ class Failure:
             with_members: whether the members of a group are failures that whoever waits for the run is to see.
         """
         if with_members and isinstance(error, FailedTaskRunExceptionGroup):
-            return cls(type(error).__name__, error.message, "", run_id, tuple(cls.of(member) for member in error.exceptions))
+            return cls(type(error).__name__, error.message, run_id=run_id, members=tuple(map(cls.of, error.exceptions)))
         if isinstance(error, TaskRunError):
             return cls(holdable(error.exc_type), holdable(error.exc), holdable(error.trace), error.task_run_external_id or run_id)
         return cls(type(error).__name__, holdable(_message_of(error)), holdable(format_trace(error)), run_id)
@@ -84,6 +85,8 @@ class Failure:
 
     def _plain(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"type": self.type, "message": self.message, "trace": self.trace, "run_id": self.run_id}
+        if self.is_cancel:
+            fields["is_cancel"] = True
         return {**fields, "members": [member._plain() for member in self.members]} if self.members else fields
 
     def to_error(self) -> TaskRunError:
@@ -117,9 +120,16 @@ class Recorded:
     branch: int = 1
 
 
+CANCEL = 0  # the node of a cancel, which belongs to none; nodes begin at 1
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A checkpoint's outcome on its way to the run that asked."""
+    """A checkpoint's outcome on its way to the run that asked, or a cancel of that run (`node` is `CANCEL`).
+
+    Attributes:
+        after: of a cancel that was delivered before, the last node that was asked then.
+    """
 
     run: int
     seq: int
@@ -127,6 +137,24 @@ class Completion:
     branch: int
     outcome: Outcome
     owner: str | None = None
+    after: int | None = None
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a transaction did to runs, for those in memory who must hear of it after its commit.
+
+    Attributes:
+        ended: number, status and outcome of the runs that ended.
+        left: numbers of the runs that were taken from their owner.
+    """
+
+    completions: list[Completion] = field(default_factory=list)
+    ended: list[tuple[int, str, Outcome]] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
+
+
+Cut = tuple[int, list[int]]  # from which node a branch is asked afresh, and the nodes below it that are asked afresh as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +174,11 @@ class NewRun:
     key: str | None = None
     home: str = ""
     signature: bytes | None = None
+    deadline: float | None = None
+    cancel_grace: float = 30.0
+    cancel_with_parent: bool = True
+    forked_from: int | None = None
+    seeds: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +203,14 @@ class Claim:
     child_index: int | None
     home: str
     signature: bytes | None
+    seeds: str | None
+    cancelled_at: float | None
     event: str | None = None
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the log may hold checkpoints for it."""
+        return self.invocation_count > 1 or self.seeds is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +242,8 @@ class RunView:
     home: str = ""
     progress: float | None = None
     progress_message: str | None = None
+    deadline: float | None = None
+    cancelled_at: float | None = None
 
     @property
     def is_ended(self) -> bool:

@@ -1,4 +1,4 @@
-"""Transactions on runs: make, claim, finish, retry, give back. Each function runs inside a transaction of the writer.
+"""Transactions on runs: make, claim, retry, give back. Each function runs inside a transaction of the writer.
 
 Invariant: whoever writes for a run shows its epoch; every change of owner raises it, so a former owner can write nothing
 (`fence`).
@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from durable_nb.errors import DeclarationError, StaleEpochError, UnknownRunError
-from durable_nb.log.checkpoints import complete_waiting_on
 from durable_nb.log.payloads import loaded, stored
-from durable_nb.log.records import ENDED, Claim, Completion, Failure, NewRun, Outcome
+from durable_nb.log.records import ENDED, Claim, Cut, Failure, NewRun, Outcome
 
 INSERT_RUN = """
 INSERT INTO run (id, task, kind, version, input, metadata, priority, parent, child_key, child_index, key, home, signature,
+                 deadline, cancel_grace, cancel_with_parent, forked_from, seeds, due_at,
                  created_at, ready_at, status, owner, epoch, started_at, invocation_count)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 CLAIM_READY = """
 UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,
@@ -32,7 +32,7 @@ WHERE number IN (
     ORDER BY priority DESC, ready_at, number LIMIT :slots)
 RETURNING number, id, task, kind, version, input, metadata, epoch, branch, retry_count, invocation_count, worked, parent,
           (SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent),
-          child_key, child_index, home, signature, event"""
+          child_key, child_index, home, signature, seeds, cancelled_at, event"""
 
 COUNT_READY = """
 SELECT count(*) FROM (
@@ -41,11 +41,6 @@ SELECT count(*) FROM (
 ENDED_AMONG = """
 SELECT number FROM run
 WHERE number IN (SELECT value FROM json_each(?)) AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')"""
-
-FINISH = """
-UPDATE run SET status = ?, output = ?, error = ?, finished_at = ?, worked = ?,
-               owner = NULL, ready_at = NULL, is_evicted = 0, epoch = epoch + 1
-WHERE number = ? AND epoch = ? AND status IN ('QUEUED', 'RUNNING')"""
 
 RETRY = """
 UPDATE run SET status = 'QUEUED', ready_at = ?, branch = ?, retry_count = retry_count + 1, worked = 0, queued = 0,
@@ -90,6 +85,12 @@ def create_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker
             run.key,
             run.home,
             run.signature,
+            run.deadline,
+            run.cancel_grace,
+            int(run.cancel_with_parent),
+            run.forked_from,
+            run.seeds,
+            run.deadline,
             at,
             None if claimed else at,
             "RUNNING" if claimed else "QUEUED",
@@ -155,6 +156,8 @@ def claim_of(run: NewRun, number: int, *, parent_id: str | None) -> Claim:
         child_index=run.child_index,
         home=run.home,
         signature=run.signature,
+        seeds=run.seeds,
+        cancelled_at=None,
     )
 
 
@@ -180,19 +183,6 @@ def fence(connection: sqlite3.Connection, number: int, epoch: int) -> None:
         raise StaleEpochError(f"Run number {number} is not owned by this worker any more (epoch {epoch}): its write was refused.")
 
 
-def finish(
-    connection: sqlite3.Connection, number: int, epoch: int, *, status: str, outcome: Outcome, worked: float, at: float
-) -> list[Completion]:
-    """End a run and satisfy every checkpoint that waits for it."""
-    error = outcome.failure.to_json() if outcome.failure else None
-    done = connection.execute(FINISH, (status, stored(connection, outcome.value), error, at, worked, number, epoch))
-    if not done.rowcount:
-        raise StaleEpochError(f"Run number {number} is not owned by this worker any more (epoch {epoch}): its end was refused.")
-    connection.execute("DELETE FROM wait WHERE run = ?", (number,))
-    journal(connection, number, at, "finished", {"status": status, "worked": worked})
-    return complete_waiting_on(connection, number, outcome, at=at)
-
-
 def retry(
     connection: sqlite3.Connection, number: int, epoch: int, *, ready_at: float, branch: int, failure: Failure, at: float
 ) -> None:
@@ -208,24 +198,6 @@ def retry(
     )
 
 
-def open_branch(
-    connection: sqlite3.Connection, number: int, *, parent: int, cut: int, dropped: Sequence[int], reason: str, at: float
-) -> int:
-    """Open a new branch that inherits `parent` below node `cut`, but for the dropped nodes; give its number.
-
-    What the nodes that are left waited for is waited for no more.
-    """
-    branch = 1 + int(connection.execute("SELECT coalesce(max(branch), 1) FROM branch WHERE run = ?", (number,)).fetchone()[0])
-    connection.execute(
-        "INSERT INTO branch VALUES (?, ?, ?, ?, ?, ?, ?)", (number, branch, parent, cut, json.dumps(list(dropped)), reason, at)
-    )
-    connection.execute(
-        "DELETE FROM wait WHERE run = ? AND (node >= ? OR node IN (SELECT value FROM json_each(?)))",
-        (number, cut, json.dumps(list(dropped))),
-    )
-    return branch
-
-
 def evict(connection: sqlite3.Connection, number: int, epoch: int, *, delivered: int, worked: float, at: float) -> bool:
     """Give back a waiting run without a wish for a slot; refuse (False) if a completion has arrived that it was not given yet."""
     fence(connection, number, epoch)
@@ -236,21 +208,17 @@ def evict(connection: sqlite3.Connection, number: int, epoch: int, *, delivered:
     return True
 
 
-def park(connection: sqlite3.Connection, number: int, epoch: int, *, reason: str, worked: float, at: float) -> None:
-    """Block a run until a person acts; it is not failed and keeps everything."""
+def park(
+    connection: sqlite3.Connection, number: int, epoch: int, *, reason: str, worked: float, at: float, cut: Cut | None = None
+) -> None:
+    """Block a run until a person acts; it is not failed and keeps everything.
+
+    Args:
+        cut: what is asked afresh when it is taken up again, where checkpoints failed.
+    """
     fence(connection, number, epoch)
     _give_back(connection, number, epoch, blocked=reason, worked=worked)
-    journal(connection, number, at, "blocked", {"reason": reason, "worked": worked})
-
-
-def unpark(connection: sqlite3.Connection, number: int, *, at: float) -> bool:
-    """Let a blocked run try again; give whether it was blocked."""
-    done = connection.execute(
-        "UPDATE run SET blocked_reason = NULL, ready_at = ? WHERE number = ? AND blocked_reason IS NOT NULL", (at, number)
-    )
-    if done.rowcount:
-        journal(connection, number, at, "unblocked", {})
-    return bool(done.rowcount)
+    journal(connection, number, at, "blocked", {"reason": reason, "worked": worked, "cut": cut})
 
 
 def release_all(

@@ -182,15 +182,17 @@ def match(
             "UPDATE wait SET filter_error = ? WHERE run = ? AND branch = ? AND node = ? AND item = ?", (message, *place)
         )
     completions = [satisfy(connection, place, data, at=at, event=event.seq) for place in places]
+    connection.executemany("INSERT OR IGNORE INTO event_run VALUES (?, ?)", [(place[0], event.seq) for place in places])
     if is_last:
         connection.execute("UPDATE event SET matched = 1 WHERE seq = ?", (event.seq,))
     return [completion for completion in completions if completion is not None]
 
 
 def next_due(connection: sqlite3.Connection, *, since: float) -> float | None:
-    """Give the time of the next sleep's end, or of the first run that becomes ready after `since`; it may be past."""
+    """Give the time of the next sleep's end, of the next run's deadline, or of the first that becomes ready after `since`."""
     rows = (
         connection.execute("SELECT min(due_at) FROM wait WHERE due_at IS NOT NULL AND matched_at IS NULL").fetchone(),
         connection.execute("SELECT min(ready_at) FROM run WHERE ready_at > ?", (since,)).fetchone(),
+        connection.execute("SELECT min(due_at) FROM run WHERE due_at IS NOT NULL").fetchone(),
     )
     return min((row[0] for row in rows if row[0] is not None), default=None)

@@ -231,7 +231,8 @@ class DurableMagics(Magics):
         clock, status = session.durable.engine.clock, status and status.upper()
 
         def read(connection: Any) -> list[Any]:
-            found = reads.list_runs(connection, status=status, task=given.task, parent=None, limit=given.limit, offset=0)
+            chosen = reads.RunFilter(status=(status,) if status else None, task=given.task, roots=True)
+            found = reads.list_runs(connection, chosen, limit=given.limit)
             return [(run, [] if run.is_ended else reads.list_waits(connection, run.number)) for run in found]
 
         found = session.read(read)

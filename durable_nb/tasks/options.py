@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.errors import DeclarationError, DurableError
+from durable_nb.errors import DeclarationError, DurableError, InputValidationError
 from durable_nb.tasks.payload import encode
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class TaskOptions:
     """What `@durable.task` and `@durable.durable_task` take beside the function. Durations are seconds here.
 
     Backoff before attempt n+1 is ``min(backoff_factor ** n, backoff_max_seconds)`` seconds, as in Hatchet; without a factor
-    none.
+    none. What `on_exhausted` says befalls a run whose retries ran out: it fails, or is parked until a person takes it up again.
     """
 
     retries: int = 0
@@ -98,6 +98,9 @@ class TaskOptions:
     backoff_max_seconds: float | None = None
     execution_timeout: float | None = None
     schedule_timeout: float | None = None
+    cancel_grace: float = 30.0
+    deadline: float | None = None
+    on_exhausted: str = "fail"
     default_priority: int = 1
     default_additional_metadata: Mapping[str, object] = field(default_factory=dict)
     eviction_policy: EvictionPolicy | None = EvictionPolicy()
@@ -108,6 +111,8 @@ class TaskOptions:
             raise DeclarationError(f"retries={self.retries!r}: give a whole number, 0 or more.")
         if self.default_priority not in (1, 2, 3):
             raise DeclarationError(f"default_priority={self.default_priority!r} is unknown: give 1 (low), 2 or 3 (high).")
+        if self.on_exhausted not in ("fail", "park"):
+            raise DeclarationError(f"on_exhausted={self.on_exhausted!r} is unknown: give 'fail' or 'park'.")
         for name in ("backoff_factor", "backoff_max_seconds"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or not value > 0):
@@ -126,6 +131,28 @@ class TaskOptions:
             return min(3.15e8, ceiling)
 
 
+def deadline_of(deadline: timedelta | datetime | None, default: float | None, now: float) -> float | None:
+    """Give when a run is cancelled, UTC seconds, or None.
+
+    Args:
+        deadline: a duration from now on, or a time. default: the task's own, in seconds.
+
+    Raises:
+        InputValidationError: it is neither, is negative, or has no time zone.
+    """
+    match deadline:
+        case None:
+            return None if default is None else now + default
+        case timedelta() if deadline >= timedelta(0):
+            return now + deadline.total_seconds()
+        case datetime() if deadline.tzinfo is not None:
+            return deadline.timestamp()
+        case _:
+            raise InputValidationError(
+                f"deadline={deadline!r}: give a timedelta of zero or more, or a datetime with a time zone."
+            )
+
+
 def make_options(kind: Kind, options: Mapping[str, Any], *, form: str | None = None) -> TaskOptions:
     """Check the options of a declaration; durations become seconds.
 
@@ -141,7 +168,7 @@ def make_options(kind: Kind, options: Mapping[str, Any], *, form: str | None = N
             raise DeclarationError(f"{form or f'@durable.{kind}'} has no option '{option}'; it has {', '.join(sorted(known))}.")
     seconds = {
         option: parse_duration(options[option], of=option).total_seconds()
-        for option in ("execution_timeout", "schedule_timeout")
+        for option in ("execution_timeout", "schedule_timeout", "cancel_grace", "deadline")
         if options.get(option) is not None
     }
     metadata = options.get("default_additional_metadata") or {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
 from pydantic import TypeAdapter
@@ -32,6 +33,8 @@ class BulkItem:
     child_key: str | None = None
     additional_metadata: Mapping[str, object] | None = None
     priority: int | None = None
+    deadline: timedelta | datetime | None = None
+    cancel_with_parent: bool = True
 
 
 class Host(Protocol):
@@ -126,9 +129,18 @@ class Task(Generic[Output]):
         child_key: str | None = None,
         additional_metadata: Mapping[str, object] | None = None,
         priority: int | None = None,
+        deadline: timedelta | datetime | None = None,
+        cancel_with_parent: bool = True,
     ) -> BulkItem:
         """Describe one run for `run_many`."""
-        return BulkItem(input=input, child_key=child_key or key, additional_metadata=additional_metadata, priority=priority)
+        return BulkItem(
+            input=input,
+            child_key=child_key or key,
+            additional_metadata=additional_metadata,
+            priority=priority,
+            deadline=deadline,
+            cancel_with_parent=cancel_with_parent,
+        )
 
     @overload
     async def aio_run(
@@ -139,6 +151,8 @@ class Task(Generic[Output]):
         child_key: str | None = ...,
         additional_metadata: Mapping[str, object] | None = ...,
         priority: int | None = ...,
+        deadline: timedelta | datetime | None = ...,
+        cancel_with_parent: bool = ...,
     ) -> Output: ...
     @overload
     async def aio_run(
@@ -149,6 +163,8 @@ class Task(Generic[Output]):
         child_key: str | None = ...,
         additional_metadata: Mapping[str, object] | None = ...,
         priority: int | None = ...,
+        deadline: timedelta | datetime | None = ...,
+        cancel_with_parent: bool = ...,
     ) -> RunRef[Output]: ...
     async def aio_run(
         self,
@@ -158,8 +174,14 @@ class Task(Generic[Output]):
         child_key: str | None = None,
         additional_metadata: Mapping[str, object] | None = None,
         priority: int | None = None,
+        deadline: timedelta | datetime | None = None,
+        cancel_with_parent: bool = True,
     ) -> Output | RunRef[Output]:
         """Run the task; inside another task as its child, inside a durable task as a checkpoint.
+
+        Args:
+            deadline: when the run is cancelled if it has not ended: a duration from now on, or a time with a time zone.
+            cancel_with_parent: whether a child is cancelled when the run that spawned it is.
 
         Returns:
             The validated output, or at once a ref where `wait_for_result` is False.
@@ -168,7 +190,14 @@ class Task(Generic[Output]):
             InputValidationError: the input does not fit; nothing was written.
             TaskRunError: the run failed. RunCancelledError: it was cancelled.
         """
-        item = BulkItem(input=input, child_key=child_key, additional_metadata=additional_metadata, priority=priority)
+        item = BulkItem(
+            input=input,
+            child_key=child_key,
+            additional_metadata=additional_metadata,
+            priority=priority,
+            deadline=deadline,
+            cancel_with_parent=cancel_with_parent,
+        )
         [result] = await self.host.aio_start(self, [item], wait=wait_for_result)
         return cast("Output", self._raise_first([result])[0]) if wait_for_result else cast("RunRef[Output]", result)
 
@@ -180,6 +209,8 @@ class Task(Generic[Output]):
         child_key: str | None = None,
         additional_metadata: Mapping[str, object] | None = None,
         priority: int | None = None,
+        deadline: timedelta | datetime | None = None,
+        cancel_with_parent: bool = True,
     ) -> Any:
         """As `aio_run`, from synchronous code. Not on the engine's own thread (SyncCallError)."""
         options: dict[str, Any] = {
@@ -187,6 +218,8 @@ class Task(Generic[Output]):
             "child_key": child_key,
             "additional_metadata": additional_metadata,
             "priority": priority,
+            "deadline": deadline,
+            "cancel_with_parent": cancel_with_parent,
         }
         return self.host.call(lambda: self.aio_run(input, **options), aio=f"await {self.name}.aio_run(…)")
 

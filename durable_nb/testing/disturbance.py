@@ -17,7 +17,8 @@ from durable_nb.errors import NonDeterminismError
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
-    from durable_nb.engine.execution import Execution, Left
+    from durable_nb.engine.execution import Execution
+    from durable_nb.engine.leaving import Left
 
 AWAITED = "SELECT 1 FROM wait WHERE key = ? AND matched_at IS NULL AND (scope IS NULL OR scope = ?) LIMIT 1"
 

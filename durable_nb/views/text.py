@@ -82,6 +82,7 @@ def _headline(detail: RunDetail) -> Text:
 def _facts(detail: RunDetail) -> Iterator[Text]:
     run = detail.run
     times = [("created", run.created_at), ("started", run.started_at), ("finished", run.finished_at)]
+    times += [("cancel asked for", run.cancelled_at), ("deadline", run.deadline)]
     yield Text(", ".join(f"{word} {moment(at)}" for word, at in times if at is not None))
     parts = [f"key {brief(run.key)}" if run.key else "", f"version {brief(run.version)}" if run.version else ""]
     parts.append(f"attempt {run.retry_count + 1}" if run.retry_count else "")
@@ -133,7 +134,11 @@ def _outcome(detail: RunDetail, *, with_trace: bool) -> Iterator[Text]:
         yield Text(f"{words.PARKED.symbol} {brief(run.blocked_reason, 600)}", style=words.PARKED.colour)
         yield Text(f"take it up again: %durable retake {brief(run.id)}")
     if run.error is not None:
-        yield Text(f"{brief(run.error.type)}: {brief(run.error.message, 600)}", style=words.FAILED.colour)
+        said = brief(run.error.message, 600)
+        if run.error.is_cancel:
+            yield Text(said, style=words.CANCELLED.colour)
+        else:
+            yield Text(f"{brief(run.error.type)}: {said}", style=words.FAILED.colour)
         if with_trace and run.error.trace:
             yield Text(visible(run.error.trace.rstrip(), lines=True), style="dim")
     if run.status == "COMPLETED":
@@ -238,7 +243,7 @@ def _took(run: RunView, now: float) -> str:
 
 def _ends(run: RunView) -> str:
     given = brief(run.input, 48)
-    if run.error is not None:
+    if run.error is not None and not run.error.is_cancel:
         return f"{given} → {brief(run.error.type, 40)}: {brief(run.error.message, 60)}"
     return f"{given} → {brief(run.output or 'null', 48)}" if run.status == "COMPLETED" else given
 

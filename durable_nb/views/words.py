@@ -41,6 +41,7 @@ PARKED = State("⏸", "parked", "yellow")
 COMPLETED = State("✓", "completed", "green")
 FAILED = State("✗", "failed", "red")
 CANCELLED = State("⊘", "cancelled", "yellow")
+CANCELLING = State("⊘", "cleans up, being cancelled", "yellow")
 BY_STATUS = {
     "QUEUED": QUEUED,
     "RUNNING": RUNNING,
@@ -54,6 +55,8 @@ def state_of(run: RunView, *, waits: bool = False) -> State:
     """Give a run's state; `waits` tells that it has open conditions."""
     if run.is_ended:
         return BY_STATUS[run.status]
+    if run.cancelled_at is not None:
+        return CANCELLING
     if run.blocked_reason is not None:
         return PARKED
     if run.ready_at is None and (waits or run.is_evicted):

@@ -309,7 +309,7 @@ def declare(h: Harness, executed: list[str]) -> Any:
         squares = await square.aio_run_many([square.create_bulk_run_item(number) for number in range(input)])
         await ctx.aio_sleep_for(timedelta(days=1))
         answer = await ctx.aio_wait_for("a", or_(UserEventCondition("go"), SleepCondition(timedelta(days=1))))
-        return int(first) + sum(squares) + len(answer["CREATE"])
+        return int(first) + int(sum(squares)) + len(answer["CREATE"])
 
     return total
 

@@ -68,7 +68,8 @@ leaves: st.SearchStrategy[Operation] = st.one_of(
 def composed(parts: st.SearchStrategy[Operation]) -> st.SearchStrategy[Operation]:
     """Give operations that are made of others."""
     several = st.lists(parts, min_size=1, max_size=3).map(tuple)
-    return st.one_of(st.builds(kind, several) for kind in (Series, Gather, Race)) | st.builds(Try, parts) | st.builds(Sub, parts)
+    grouped = [st.builds(kind, several) for kind in (Series, Gather, Race)]
+    return st.one_of(*grouped, st.builds(Try, parts), st.builds(Sub, parts))
 
 
 programs = st.recursive(leaves, composed, max_leaves=8)

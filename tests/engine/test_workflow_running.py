@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,8 @@ def test_a_task_may_ask_about_its_parents_only(durable: Durable, etl: Workflow) 
 
     @etl.task(parents=[second])
     def third(input: Any, ctx: Context) -> int:
-        for ask in (ctx.task_output, ctx.was_skipped):
+        asks: list[Callable[[Any], Any]] = [ctx.task_output, ctx.was_skipped]
+        for ask in asks:
             for task in (first, alone):
                 with pytest.raises(ParentOutputError) as caught:
                     ask(task)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.log import checkpoints, reads, runs, streams, waits, workflows
+from durable_nb.log import checkpoints, endings, reads, runs, streams, waits, workflows
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
@@ -37,6 +37,14 @@ HOT = {
         "SELECT 1 FROM event WHERE matched = 0 AND key = ? AND seq < ?",
         r"USING (COVERING )?INDEX event_pending",
     ),
+    "due runs": (endings.DUE_RUNS, r"USING INDEX run_due"),
+    "next due run": ("SELECT min(due_at) FROM run WHERE due_at IS NOT NULL", r"USING COVERING INDEX run_due"),
+    "open children": (endings.OPEN_CHILDREN, r"USING INDEX run_parent"),
+    "list by time": (reads.RunFilter(since=1.0, until=2.0).sql(limit=1)[0], r"USING INDEX run_created"),
+    "list by task": (reads.RunFilter(task="a").sql(limit=1)[0], r"USING INDEX run_task"),
+    "list by status": (reads.RunFilter(status=("FAILED",)).sql(limit=1)[0], r"USING INDEX run_status"),
+    "list by parent": (reads.RunFilter(parent="a").sql(limit=1)[0], r"USING INDEX run_parent"),
+    "list by event": (reads.RunFilter(event="a").sql(limit=1)[0], r"USING (COVERING )?INDEX event_key"),
     "children": (reads.CHILDREN, r"USING INDEX run_parent"),
     "chunks": (streams.CHUNKS, r"SEARCH chunk USING INDEX chunk_run"),
     "lines": (streams.LINES, r"SEARCH line USING INDEX line_run"),

@@ -55,6 +55,11 @@ CREATE TABLE run (
     home          TEXT NOT NULL,
     signature     BLOB,
     event         TEXT,                   -- id of the event that started it
+    deadline      REAL,                   -- it is cancelled then
+    cancel_grace  REAL NOT NULL DEFAULT 30,      -- seconds of clean-up after a cancel
+    cancel_with_parent INTEGER NOT NULL DEFAULT 1,
+    forked_from   INTEGER REFERENCES run (number),
+    seeds         TEXT,                   -- of a fork: JSON [[first node, seed], ...] that chance is drawn from
     created_at    REAL NOT NULL,
     -- current state
     status        TEXT NOT NULL DEFAULT 'QUEUED' CHECK (status IN ('QUEUED', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
@@ -70,6 +75,8 @@ CREATE TABLE run (
     worked        REAL NOT NULL DEFAULT 0,     -- seconds of this attempt outside durable waits, in earlier invocations
     queued        REAL NOT NULL DEFAULT 0,     -- seconds in the queue while an engine that serves the task lived
     queue_seen_at REAL,
+    cancelled_at  REAL,                        -- when its cancel was asked for
+    due_at        REAL,                        -- when the engine acts on it: its deadline, or the end of its clean-up
     started_at    REAL,
     finished_at   REAL,
     output        ANY,
@@ -86,6 +93,8 @@ CREATE INDEX run_child_key ON run (parent, child_key) WHERE child_key IS NOT NUL
 CREATE INDEX run_status ON run (status, number);
 CREATE INDEX run_task ON run (task, number);
 CREATE INDEX run_blocked ON run (task) WHERE blocked_reason IS NOT NULL;
+CREATE INDEX run_created ON run (created_at);
+CREATE INDEX run_due ON run (due_at) WHERE due_at IS NOT NULL;
 
 -- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own.
 CREATE TABLE branch (
@@ -122,6 +131,17 @@ CREATE TABLE checkpoint (
 CREATE INDEX checkpoint_child ON checkpoint (child) WHERE child IS NOT NULL;
 CREATE INDEX checkpoint_seq ON checkpoint (run, seq) WHERE seq IS NOT NULL;
 
+-- A cancel that was asked for: a fact with a place in the run's order of delivery, one for a branch.
+CREATE TABLE cancel (
+    run    INTEGER NOT NULL REFERENCES run (number),
+    branch INTEGER NOT NULL,
+    seq    INTEGER NOT NULL,
+    at     REAL NOT NULL,
+    reason TEXT NOT NULL,
+    after  INTEGER,                       -- the last node that was asked when it was delivered; NULL until then
+    PRIMARY KEY (run, branch)
+) STRICT, WITHOUT ROWID;
+
 -- The open conditions of a wait that is not satisfied yet; gone when its checkpoint is.
 CREATE TABLE wait (
     run          INTEGER NOT NULL,
@@ -137,7 +157,7 @@ CREATE TABLE wait (
     expression   TEXT,
     schema       TEXT,                    -- JSON Schema of the payloads that match
     floor        INTEGER,                 -- events up to this one were accepted before it was registered
-    matched_at   REAL,
+    matched_at   REAL,                    -- -1: closed, since its run ended, left it behind or gave it up
     data         ANY,
     filter_error TEXT,                    -- the last error of its filter, shown to people
     PRIMARY KEY (run, branch, node, item)
@@ -159,6 +179,15 @@ CREATE TABLE event (
 
 CREATE INDEX event_pending ON event (key, seq) WHERE matched = 0;
 CREATE INDEX event_key ON event (key, scope, seq);
+
+-- The runs whose waits an event satisfied or advanced.
+CREATE TABLE event_run (
+    run   INTEGER NOT NULL REFERENCES run (number),
+    event INTEGER NOT NULL REFERENCES event (seq),
+    PRIMARY KEY (event, run)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX event_run_run ON event_run (run);
 
 -- Transitions of runs, in order: what the current state of `run` follows from.
 CREATE TABLE journal (
@@ -200,6 +229,7 @@ SELECT run.id, run.number, run.task, run.kind, run.version, run.status, run.is_e
        CASE typeof(run.input) WHEN 'blob' THEN (SELECT body FROM payload WHERE hash = run.input) ELSE run.input END AS input,
        CASE typeof(run.output) WHEN 'blob' THEN (SELECT body FROM payload WHERE hash = run.output) ELSE run.output END AS output,
        run.error, run.metadata, run.key, run.priority, run.retry_count, run.invocation_count, run.home,
+       datetime(run.deadline, 'unixepoch') AS deadline, datetime(run.cancelled_at, 'unixepoch') AS cancelled_at,
        datetime(run.created_at, 'unixepoch') AS created_at, datetime(run.started_at, 'unixepoch') AS started_at,
        datetime(run.finished_at, 'unixepoch') AS finished_at
 FROM run LEFT JOIN run AS parent ON parent.number = run.parent;

@@ -1,1 +1,0 @@
-"""Leaving the notebook: a plain Python script of its tasks."""
