@@ -478,8 +478,10 @@ def test_a_durable_run_cancels_itself(bench: Bench, place: Any) -> None:
 
         return own
 
+    seen: list[str] = []  # of all engines, since any of them may take the run up
     for how in ("sync", "aio"):
-        durable, seen = bench.durable(), list[str]()
+        seen.clear()
+        durable = bench.durable()
         ref = declare(durable, seen).run(how, wait_for_result=False)
         wait_until(lambda ref=ref: bench.open_waits(ref) == ["end"])  # type: ignore[misc]
         durable = place(bench, durable, ref)
