@@ -15,7 +15,7 @@ import pytest
 from durable_nb import Context, Durable, DurableContext, TaskRunError
 from durable_nb.engine import liveness
 from durable_nb.errors import ChildKeyConflictError, EngineStoppedError, SyncCallError
-from tests.engine.helpers import Bench
+from tests.engine.helpers import Bench, wait_until
 
 
 def declare_echo(durable: Durable) -> Any:
@@ -191,7 +191,7 @@ def test_a_run_that_is_claimed_while_its_engine_closes_is_not_entered_but_given_
     waits, dispatcher = declare(durable, "first"), durable.engine.dispatcher
     durable.call(lambda: dispatcher.drain(0), aio="")
     ref = waits.run(wait_for_result=False)
-    bench.asked(ref, 0)
+    wait_until(lambda: bench.rows("SELECT 1 FROM run WHERE status = 'RUNNING'"))
     durable.close()
     again = bench.durable()
     declare(again, "second")
