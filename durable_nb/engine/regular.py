@@ -47,10 +47,11 @@ class RegularRun:
         """
         scope = contextvars.copy_context()
         scope.run(CURRENT.set, self)
+        started = self.engine.clock.now()  # before its thread begins, which may be at once
         work = self._in_thread(value, context, scope) if self.task.lane == "thread" else self._on_loop(value, context, scope)
         self._ring = work.cancel
-        self._alarm = None if self._limit is None else self.engine.timers.alarm(self._limit, self._ring)
-        started = self.engine.clock.now()
+        if self._limit is not None:
+            self._alarm = self.engine.timers.alarm(self._limit - (self.engine.clock.now() - started), self._ring)
         try:
             result = await work
         except asyncio.CancelledError:
