@@ -59,10 +59,11 @@ class RegularRun:
         if self.is_cancelled:
             raise asyncio.CancelledError
         self._context = context
+        started = self.engine.clock.now()  # before its thread begins, which may be at once
         work = self._in_thread(value, context, scope) if self.task.lane == "thread" else self._on_loop(value, context, scope)
         self._work, self._ring = work, work.cancel
-        self._alarm = None if self._limit is None else self.engine.timers.alarm(self._limit, self._ring)
-        started = self.engine.clock.now()
+        if self._limit is not None:
+            self._alarm = self.engine.timers.alarm(self._limit - (self.engine.clock.now() - started), self._ring)
         try:
             result = await work
         except asyncio.CancelledError:

@@ -297,7 +297,7 @@ def test_the_input_of_a_run(shell: Shell, folder: Path, line: str, value: object
         ("double {'a': 1}", "JSON takes double quotes"),
         ('double {"a": 1', "is not JSON"),
         ('double {"a": 1}x', "it goes on after its end"),
-        ('double "x"', "the input of task 'double' does not fit: value: Input should be a valid integer"),
+        ('double "x"', "the input of task 'double' does not fit its type: value: Input should be a valid integer"),
         ("double word", 'word is not JSON: write "word" for a string'),
         ("double number", "number is not JSON: write $number for the variable"),
         ("double $missing", "$missing is not defined: assign missing in a cell first"),
