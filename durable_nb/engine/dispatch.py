@@ -18,17 +18,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.context import Context
+from durable_nb.engine.continuing import continue_run, onward_of
 from durable_nb.engine.durable_context import DurableContext
 from durable_nb.engine.execution import Execution, Left
 from durable_nb.engine.inline import is_cancelled
 from durable_nb.engine.regular import RegularRun
 from durable_nb.errors import (
+    NOT_RETRIED,
     DurableError,
-    IllegalTaskOutputError,
     InputValidationError,
     LogFailedError,
-    NonRetryableException,
-    PayloadTooLargeError,
     ScheduleTimeoutError,
     StaleEpochError,
     TaskRunError,
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
     from durable_nb.tasks.task import Lane, Task
 
-NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError)
-
 
 @dataclass(frozen=True)
 class Slots:
@@ -55,39 +52,6 @@ class Slots:
     durable: int = 1000
     loop: int = 100
     thread: int = min(32, (os.cpu_count() or 1) + 4)
-
-
-class Reservation:
-    """Slots that are held while new runs are written, so that the first of them need no claim of their own.
-
-    `take` runs inside the writing transaction, the rest on the loop; `settle` comes after it.
-    """
-
-    def __init__(self, dispatcher: Dispatcher, task: Task[Any], wanted: int) -> None:
-        self._dispatcher = dispatcher
-        self._lane = task.lane
-        self._slots = dispatcher.reserve(task, wanted)
-        self._claims: list[Claim] = []
-
-    def clear(self) -> None:
-        """Begin the transaction."""
-        self._claims.clear()
-
-    @property
-    def is_free(self) -> bool:
-        """Whether the next run finds a slot."""
-        return len(self._claims) < self._slots
-
-    def take(self, claim: Claim) -> None:
-        """Give a slot to a run that was written."""
-        self._claims.append(claim)
-
-    def settle(self, is_written: bool) -> None:
-        """Start the runs that have a slot; give back the slots that were not needed."""
-        started = self._claims if is_written else []
-        self._dispatcher.start(started, self._lane)
-        self._dispatcher.give(self._lane, self._slots - len(started))
-        self._dispatcher.look()
 
 
 class Dispatcher:
@@ -245,11 +209,12 @@ class Dispatcher:
             await self._finish(claim, "COMPLETED", outcome, worked=0.0)
 
     async def _run_durable(self, claim: Claim, task: Task[Any]) -> None:
-        engine, history = self._engine, []
+        engine, history, since = self._engine, [], 0
         is_first = claim.invocation_count == 1
         if not is_first:
             history = await engine.reader.run(lambda connection: checkpoints.load_history(connection, claim.number, claim.branch))
-        execution = engine.executions[claim.number] = Execution(engine, claim, task, history)
+            since = await engine.reader.run(lambda connection: checkpoints.seq_before(connection, claim.number, claim.branch))
+        execution = engine.executions[claim.number] = Execution(engine, claim, task, history, since)
         try:
             if not is_first:
                 await engine.watch.fill(
@@ -270,6 +235,8 @@ class Dispatcher:
             await self._park(claim, f"It diverged: {left.parked}", worked=worked)
         elif left.outcome is not None:
             await self._finish(claim, "COMPLETED", left.outcome, worked=worked)
+        elif (onward := onward_of(left.error)) is not None:
+            await continue_run(execution, onward)
         elif left.error is not None:
             failed = [
                 error.node_id for error in family(left.error) if isinstance(error, TaskRunError) and error.node_id is not None

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.clock import Clock
-from durable_nb.engine.dispatch import Dispatcher, Reservation, Slots
+from durable_nb.engine.dispatch import Dispatcher, Slots
 from durable_nb.engine.liveness import LifeLock
 from durable_nb.engine.matcher import Matcher
 from durable_nb.engine.registry import Registry
+from durable_nb.engine.reservation import Reservation
 from durable_nb.engine.threads import Threads
 from durable_nb.engine.timers import Timers
 from durable_nb.engine.watch import Watch
@@ -36,6 +37,8 @@ from durable_nb.log.writer import Writer
 from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given, encode_input
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from durable_nb.engine.execution import Execution
     from durable_nb.engine.thread import EngineThread
     from durable_nb.tasks.refs import RunHost
@@ -81,6 +84,7 @@ class Engine:
         self.threads = Threads("durable_nb task")
         self.executions: dict[int, Execution] = {}
         self.waiters: dict[int, list[asyncio.Future[tuple[str, Outcome]]]] = {}
+        self.asked: dict[tuple[int, int], TypeAdapter[Any]] = {}  # the types of answers that runs here wait for, by run and node
         self.failure: LogFailedError | None = None
         self._is_closing = False
         self._slots = slots or Slots()
@@ -104,10 +108,11 @@ class Engine:
         await self.watch.bury_dead()
         self.clock.on_jump(lambda: self.post(self._jump))
         for work in (self.dispatcher.work(), self.timers.work(), self.watch.work()):
-            self._begin(work)
+            self.begin(work)
         self.dispatcher.look()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have work done beside everything else; the engine stops if it fails."""
         task = self.loop.create_task(work, context=contextvars.Context())  # not that of the run that asked for it
         self._work.add(task)
         task.add_done_callback(self._check)
@@ -193,7 +198,7 @@ class Engine:
             execution.cursor.skip_gap()
             execution.unhold()
 
-        self._begin(fill())
+        self.begin(fill())
 
     def ended(self, number: int, status: str, outcome: Outcome) -> None:
         """Tell those who wait for a run, if it has ended."""
@@ -329,7 +334,7 @@ class Engine:
         async def match() -> None:
             await self.matcher.match(key, "")
 
-        self._begin(match())
+        self.begin(match())
 
     async def ids_of(self, numbers: Iterable[int]) -> dict[int, str]:
         """Give the ids of runs by number."""

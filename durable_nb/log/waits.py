@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from durable_nb.log.checkpoints import complete
 from durable_nb.log.payloads import loaded, stored
-from durable_nb.log.records import AcceptedEvent, Completion, NewWait, Outcome
+from durable_nb.log.records import AcceptedEvent, Completion, Failure, NewWait, Outcome
 
 INSERT_WAIT = """
-INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM event))"""
+INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, since, floor)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM event))"""
 
 CANDIDATES = """
 SELECT run, branch, node, item, expression, schema FROM wait
@@ -26,10 +26,15 @@ WHERE key = :key AND matched_at IS NULL AND floor < :seq AND (scope IS NULL OR s
   AND (run, branch, node, item) > (:run, :branch, :node, :item)
 ORDER BY run, branch, node, item LIMIT :limit"""
 
+SATISFY = """
+UPDATE wait SET matched_at = ?, data = ?, event = ?
+WHERE run = ? AND branch = ? AND node = ? AND item = ? AND matched_at IS NULL"""
+
 DUE = "SELECT run, branch, node, item FROM wait WHERE due_at <= ? AND matched_at IS NULL ORDER BY due_at LIMIT ?"
 
 Place = tuple[int, int, int, int]  # run, branch, node, item
 BEFORE_ALL: Place = (0, 0, 0, 0)
+NOBODY_ANSWERED = Failure("AskTimeoutError", "nobody answered in time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def register(
     """Open the conditions of a checkpoint; those that are due already are satisfied at once."""
     for wait in waits:
         values = (wait.item, wait.group, wait.kind, wait.name, wait.due_at, wait.key, wait.scope, wait.expression, wait.schema)
-        connection.execute(INSERT_WAIT, (run, branch, node, *values))
+        connection.execute(INSERT_WAIT, (run, branch, node, *values, wait.since))
     completion = None
     for wait in waits:
         if wait.due_at is not None and wait.due_at <= at:
@@ -67,21 +72,21 @@ def fire_due(connection: sqlite3.Connection, *, at: float, limit: int) -> list[C
     return [completion for completion in completions if completion is not None]
 
 
-def satisfy(connection: sqlite3.Connection, place: Place, data: str | bytes | None, *, at: float) -> Completion | None:
+def satisfy(
+    connection: sqlite3.Connection, place: Place, data: str | bytes | None, *, at: float, event: int | None = None
+) -> Completion | None:
     """Take down a condition's first match; when every group of its wait has one, record the checkpoint's outcome.
 
     Args:
-        data: the payload column of the event, None for a sleep.
+        data: the payload column of the event, the answer to a question, None for a sleep.
+        event: the sequence number of the event that matched.
     """
     run, branch, node, _ = place
-    changed = connection.execute(
-        "UPDATE wait SET matched_at = ?, data = ? WHERE run = ? AND branch = ? AND node = ? AND item = ? AND matched_at IS NULL",
-        (at, data, *place),
-    )
+    changed = connection.execute(SATISFY, (at, data, event, *place))
     if not changed.rowcount:
         return None
     rows = connection.execute(
-        "SELECT group_number, name, kind, due_at, matched_at, data FROM wait "
+        "SELECT group_number, name, kind, event, matched_at, data FROM wait "
         "WHERE run = ? AND branch = ? AND node = ? ORDER BY item",
         (run, branch, node),
     ).fetchall()
@@ -97,9 +102,17 @@ def satisfy(connection: sqlite3.Connection, place: Place, data: str | bytes | No
 
 
 def _outcome(
-    connection: sqlite3.Connection, kind: str, asked_at: float, matched: list[tuple[int, str, str, float, float, str]]
+    connection: sqlite3.Connection, kind: str, asked_at: float, matched: list[tuple[int, str, str, int | None, float, str]]
 ) -> Outcome:
-    """Give the result: the elapsed seconds of a sleep, the payload of an event, or all data by readable key."""
+    """Give the result: the elapsed seconds of a sleep, the payload of an event, or all data by readable key.
+
+    What a mailbox takes has the event's sequence number with it; a question that nobody answered has failed.
+    """
+    if kind == "take":
+        return Outcome(taken(matched[0][3] or 0, loaded(connection, matched[0][5]) or "null"))
+    if kind == "ask":
+        answer = next((data for _, _, item_kind, _, _, data in matched if item_kind == "ask"), None)
+        return Outcome(loaded(connection, answer)) if answer is not None else Outcome(failure=NOBODY_ANSWERED)
     texts: dict[str, list[str]] = {}
     for _, name, item_kind, _, matched_at, data in matched:
         text = loaded(connection, data) if item_kind == "event" else json.dumps({"elapsed": matched_at - asked_at})
@@ -108,6 +121,11 @@ def _outcome(
         return Outcome(next(iter(texts.values()))[0])
     body = ",".join(f"{json.dumps(name, ensure_ascii=False)}:[{','.join(values)}]" for name, values in texts.items())
     return Outcome(f'{{"CREATE":{{{body}}}}}')
+
+
+def taken(seq: int, payload: str) -> str:
+    """Give the outcome of a mailbox's take: the payload, with the place of its event in the log."""
+    return f'{{"seq":{seq},"payload":{payload}}}'
 
 
 def accept(
@@ -170,7 +188,7 @@ def match(
         connection.execute(
             "UPDATE wait SET filter_error = ? WHERE run = ? AND branch = ? AND node = ? AND item = ?", (message, *place)
         )
-    completions = [satisfy(connection, place, data, at=at) for place in places]
+    completions = [satisfy(connection, place, data, at=at, event=event.seq) for place in places]
     if is_last:
         connection.execute("UPDATE event SET matched = 1 WHERE seq = ?", (event.seq,))
     return [completion for completion in completions if completion is not None]

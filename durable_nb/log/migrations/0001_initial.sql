@@ -48,6 +48,7 @@ CREATE TABLE run (
     key           TEXT UNIQUE,            -- a name that the user gave it for good
     home          TEXT NOT NULL,
     signature     BLOB,
+    event_floor   INTEGER NOT NULL,       -- events up to this one were accepted before it: its mailboxes begin above
     created_at    REAL NOT NULL,
     -- current state
     status        TEXT NOT NULL DEFAULT 'QUEUED' CHECK (status IN ('QUEUED', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
@@ -77,7 +78,8 @@ CREATE INDEX run_child_key ON run (parent, child_key) WHERE child_key IS NOT NUL
 CREATE INDEX run_status ON run (status, number);
 CREATE INDEX run_task ON run (task, number);
 
--- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own.
+-- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own. Parent 0: it inherits
+-- nothing, since the run was continued as new.
 CREATE TABLE branch (
     run        INTEGER NOT NULL REFERENCES run (number),
     branch     INTEGER NOT NULL,
@@ -85,6 +87,19 @@ CREATE TABLE branch (
     cut        INTEGER NOT NULL,
     dropped    TEXT NOT NULL,             -- JSON list of nodes below the cut
     reason     TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    PRIMARY KEY (run, branch)
+) STRICT, WITHOUT ROWID;
+
+-- A run that was continued as new: from this branch on it has an input of its own. The first history has no row.
+CREATE TABLE history (
+    run        INTEGER NOT NULL REFERENCES run (number),
+    branch     INTEGER NOT NULL,          -- the first of the history
+    input      ANY NOT NULL,
+    signature  BLOB,
+    mailboxes  TEXT NOT NULL,             -- JSON list of [key, scope, which, sequence number of the last event taken]
+    seq_before INTEGER NOT NULL,          -- outcomes of the run up to this one belong to earlier histories
+    run_before INTEGER NOT NULL,          -- its children have higher numbers
     created_at REAL NOT NULL,
     PRIMARY KEY (run, branch)
 ) STRICT, WITHOUT ROWID;
@@ -111,6 +126,21 @@ CREATE TABLE checkpoint (
 CREATE INDEX checkpoint_child ON checkpoint (child) WHERE child IS NOT NULL;
 CREATE INDEX checkpoint_seq ON checkpoint (run, seq) WHERE seq IS NOT NULL;
 
+-- What a task asks a person at a checkpoint; the answer, with who gave it and when, is the checkpoint's outcome.
+CREATE TABLE question (
+    run       INTEGER NOT NULL REFERENCES run (number),
+    branch    INTEGER NOT NULL,
+    node      INTEGER NOT NULL,
+    text      ANY NOT NULL,
+    schema    TEXT NOT NULL,              -- JSON Schema of the answer
+    assignees TEXT NOT NULL,              -- JSON list of names
+    asked_at  REAL NOT NULL,
+    due_at    REAL,                       -- no answer is taken from then on
+    PRIMARY KEY (run, branch, node)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX question_asked ON question (asked_at, run, branch, node);
+
 -- The open conditions of a wait that is not satisfied yet; gone when its checkpoint is.
 CREATE TABLE wait (
     run          INTEGER NOT NULL,
@@ -118,22 +148,26 @@ CREATE TABLE wait (
     node         INTEGER NOT NULL,
     item         INTEGER NOT NULL,
     group_number INTEGER NOT NULL,
-    kind         TEXT NOT NULL CHECK (kind IN ('sleep', 'event')),
+    kind         TEXT NOT NULL CHECK (kind IN ('sleep', 'event', 'ask')),
     name         TEXT NOT NULL,           -- the readable key of its data
     due_at       REAL,
     key          TEXT,
     scope        TEXT,
     expression   TEXT,
-    schema       TEXT,                    -- JSON Schema of the payloads that match
+    schema       TEXT,                    -- JSON Schema of the payloads that match, or of the answer
     floor        INTEGER,                 -- events up to this one were accepted before it was registered
+    since        REAL,                    -- events at or below the floor count too from then on, and are still to be looked at
     matched_at   REAL,
     data         ANY,
+    event        INTEGER,                 -- the one that matched
     filter_error TEXT,                    -- the last error of its filter, shown to people
     PRIMARY KEY (run, branch, node, item)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX wait_due ON wait (due_at) WHERE due_at IS NOT NULL AND matched_at IS NULL;
 CREATE INDEX wait_key ON wait (key) WHERE key IS NOT NULL AND matched_at IS NULL;
+CREATE INDEX wait_back ON wait (run, branch, node, item) WHERE since IS NOT NULL AND matched_at IS NULL;
+CREATE INDEX wait_inbox ON wait (run, branch, node) WHERE schema IS NOT NULL AND matched_at IS NULL;
 
 CREATE TABLE event (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -147,7 +181,8 @@ CREATE TABLE event (
 ) STRICT;
 
 CREATE INDEX event_pending ON event (key, seq) WHERE matched = 0;
-CREATE INDEX event_key ON event (key, scope, seq);
+CREATE INDEX event_key ON event (key, seq);
+CREATE INDEX event_scope ON event (key, scope, seq, accepted_at) WHERE scope IS NOT NULL;
 
 -- Transitions of runs, in order: what the current state of `run` follows from.
 CREATE TABLE journal (
