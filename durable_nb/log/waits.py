@@ -30,6 +30,13 @@ SATISFY = """
 UPDATE wait SET matched_at = ?, data = ?, event = ?
 WHERE run = ? AND branch = ? AND node = ? AND item = ? AND matched_at IS NULL"""
 
+# By the index of pending events, else all that were ever accepted would be read.
+NEXT_PENDING = """
+SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event INDEXED BY event_pending
+WHERE matched = 0 AND (:key IS NULL OR key = :key) AND accepted_at <= :before ORDER BY seq LIMIT 1"""
+
+PENDING_BEFORE = "SELECT 1 FROM event INDEXED BY event_pending WHERE matched = 0 AND key = ? AND seq < ? LIMIT 1"
+
 DUE = "SELECT run, branch, node, item FROM wait WHERE due_at <= ? AND matched_at IS NULL ORDER BY due_at LIMIT ?"
 
 Place = tuple[int, int, int, int]  # run, branch, node, item
@@ -142,11 +149,7 @@ def accept(
 
 def next_pending(connection: sqlite3.Connection, *, key: str | None, before: float) -> AcceptedEvent | None:
     """Give the first event (of a key) that was accepted before a time and is not wholly matched yet."""
-    row = connection.execute(
-        "SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event "
-        "WHERE matched = 0 AND (:key IS NULL OR key = :key) AND accepted_at <= :before ORDER BY seq LIMIT 1",
-        {"key": key, "before": before},
-    ).fetchone()
+    row = connection.execute(NEXT_PENDING, {"key": key, "before": before}).fetchone()
     if row is None:
         return None
     return AcceptedEvent(
@@ -178,9 +181,7 @@ def match(
 ) -> list[Completion]:
     """Record what one batch of candidates gave. Does nothing where another process was faster, or must go first."""
     (is_matched,) = connection.execute("SELECT matched FROM event WHERE seq = ?", (event.seq,)).fetchone()
-    earlier = connection.execute(
-        "SELECT 1 FROM event WHERE matched = 0 AND key = ? AND seq < ?", (event.key, event.seq)
-    ).fetchone()
+    earlier = connection.execute(PENDING_BEFORE, (event.key, event.seq)).fetchone()
     if is_matched or earlier:
         return []
     (data,) = connection.execute("SELECT payload FROM event WHERE seq = ?", (event.seq,)).fetchone()

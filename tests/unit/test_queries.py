@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.log import checkpoints, reads, runs, waits
+from durable_nb.engine import children
+from durable_nb.log import checkpoints, histories, lookback, mailboxes, questions, reads, runs, waits
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
@@ -30,10 +31,17 @@ HOT = {
         r"USING (COVERING )?INDEX wait_due",
     ),
     "next ready": ("SELECT min(ready_at) FROM run WHERE ready_at > ?", r"USING COVERING INDEX run_ready_at"),
-    "pending events": (
-        "SELECT 1 FROM event WHERE matched = 0 AND key = ? AND seq < ?",
-        r"USING (COVERING )?INDEX event_pending",
-    ),
+    "next pending event": (waits.NEXT_PENDING, r"USING (COVERING )?INDEX event_pending"),
+    "pending events before": (waits.PENDING_BEFORE, r"USING (COVERING )?INDEX event_pending"),
+    "next of a mailbox": (mailboxes.NEXT, r"USING INDEX event_key \(key=\? AND seq>\?\)"),
+    "next of a scoped mailbox": (mailboxes.NEXT_IN_SCOPE, r"USING INDEX event_scope \(key=\? AND scope=\? AND seq>\?\)"),
+    "wait that looks back": (lookback.NEXT_WAIT, r"USING (COVERING )?INDEX wait_back"),
+    "events that are looked back on": (lookback.EARLIER, r"USING INDEX event_scope \(key=\? AND scope=\? AND seq<\?\)"),
+    "open questions": (questions.OPEN, r"USING (COVERING )?INDEX wait_inbox"),
+    "questions": (questions.LIST, r"USING (COVERING )?INDEX question_asked"),
+    "question": (questions.FIND, r"SEARCH question USING PRIMARY KEY \(run=\? AND branch=\? AND node=\?\)"),
+    "child by key": (children.BY_KEY, r"INDEX run_child_key \(parent=\? AND child_key=\? AND rowid>\?\)"),
+    "history of a run": (histories.BEGIN_HISTORY, r"SEARCH run"),
     "children": (reads.CHILDREN, r"USING INDEX run_parent"),
     "open waits": (reads.WAITS, r"SEARCH wait USING PRIMARY KEY"),
     "by key": (reads.FIND_KEY, r"USING INDEX sqlite_autoindex_run"),
