@@ -38,14 +38,14 @@ CASE WHEN checkpoint.seq IS NOT NULL THEN CASE WHEN checkpoint.error IS NULL THE
      ELSE 'open' END"""
 
 ASKED = f"""
-SELECT question.run, question.branch, question.node, {STATUS} AS status, run.id, run.task, 'ask', question.text, NULL, NULL, NULL,
+SELECT question.run, question.branch, question.node, {STATUS}, run.id, run.task, 'ask', question.text, NULL, NULL, NULL,
        question.schema, question.text, question.assignees, checkpoint.asked_at, question.due_at, checkpoint.outcome
 FROM question JOIN run ON run.number = question.run JOIN checkpoint USING (run, branch, node)
      LEFT JOIN wait ON wait.run = question.run AND wait.branch = question.branch AND wait.node = question.node
                        AND wait.item = 0"""  # noqa: S608
 
 LIST = f"""{ASKED}
-WHERE (:status IS NULL OR status = :status)
+WHERE (:status IS NULL OR :status = {STATUS})
   AND (:assignee IS NULL OR EXISTS (SELECT 1 FROM json_each(question.assignees) WHERE value = :assignee))
 ORDER BY question.asked_at DESC, question.run DESC, question.branch DESC, question.node DESC LIMIT :limit OFFSET :offset"""  # noqa: S608
 
