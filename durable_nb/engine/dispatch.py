@@ -255,9 +255,10 @@ class Dispatcher:
 
         def work(connection: sqlite3.Connection) -> None:
             branch = claim.branch
-            if cut is not None:
+            if cut is not None or checkpoints.given_up(connection, claim.number, claim.branch):
+                below, dropped = cut or (checkpoints.EVERY_NODE, [])
                 branch = runs.open_branch(
-                    connection, claim.number, parent=claim.branch, cut=cut[0], dropped=cut[1], reason="retry", at=at
+                    connection, claim.number, parent=claim.branch, cut=below, dropped=dropped, reason="retry", at=at
                 )
             runs.retry(connection, claim.number, claim.epoch, ready_at=ready_at, branch=branch, failure=failure, at=at)
 

@@ -298,8 +298,8 @@ class Execution:
 
     def abandon(self, node: int, ask: Ask, asked_at: float) -> None:
         """Take down that the run's own code waits for an ask no more."""
-        if not self._is_inside or self._pending.pop(node, None) is None:
-            return
+        if not self._is_inside or self.cursor.diverged or self._pending.pop(node, None) is None:
+            return  # what a divergence cancels is waited for again when the run is taken up
 
         def work(connection: sqlite3.Connection) -> list[Completion]:
             self.fence(connection)

@@ -35,7 +35,11 @@ HISTORY = """
 SELECT node, kind, ask, fingerprint, asked_at, seq, outcome, error, abandoned, child, line, recorded_at FROM checkpoint
 WHERE run = ? AND branch = ? AND node < ? ORDER BY node"""
 
+GIVEN_UP = """
+SELECT node FROM checkpoint WHERE run = ? AND branch = ? AND node < ? AND abandoned = 1 AND seq IS NULL AND child IS NULL"""
+
 NO_PARENT = 0  # of a branch that inherits nothing
+EVERY_NODE = 2**62  # a cut above all of them
 
 ARRIVED = "SELECT run, seq, node, branch, outcome, error FROM checkpoint WHERE run = ? AND seq > ? ORDER BY seq"
 
@@ -116,13 +120,27 @@ def branch_of(connection: sqlite3.Connection, run: int, branch: int, node: int) 
 
 def _lineage(connection: sqlite3.Connection, run: int, branch: int) -> Iterator[tuple[int, int, frozenset[int]]]:
     """From a branch to the first: (branch, nodes below which are inherited, nodes that a younger branch dropped)."""
-    limit, dropped = 2**62, frozenset[int]()
+    limit, dropped = EVERY_NODE, frozenset[int]()
     while True:
         yield branch, limit, dropped
         row = connection.execute("SELECT parent, cut, dropped FROM branch WHERE run = ? AND branch = ?", (run, branch)).fetchone()
         if row is None or row[0] == NO_PARENT:
             return
         branch, limit, dropped = row[0], min(limit, row[1]), dropped | frozenset(json.loads(row[2]))
+
+
+def given_up(connection: sqlite3.Connection, run: int, branch: int, *, below: int = EVERY_NODE) -> list[int]:
+    """Give the nodes of a branch's lineage that its code stopped waiting for before they were satisfied, but for children.
+
+    What follows an error, such as a task group's cancelling, is given up only for that attempt: a branch that goes on before the
+    error asks it afresh. Children go on by themselves, and their ends are recorded all the same.
+    """
+    return [
+        node
+        for ancestor, limit, dropped in _lineage(connection, run, branch)
+        for (node,) in connection.execute(GIVEN_UP, (run, ancestor, min(limit, below)))
+        if node not in dropped
+    ]
 
 
 def first_branch(connection: sqlite3.Connection, run: int, branch: int) -> int:

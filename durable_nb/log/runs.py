@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from durable_nb.errors import DeclarationError, StaleEpochError, UnknownRunError
-from durable_nb.log.checkpoints import complete_waiting_on, input_of
+from durable_nb.log.checkpoints import complete_waiting_on, given_up, input_of
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import ENDED, Claim, Completion, Failure, NewRun, Outcome
 
@@ -214,15 +214,16 @@ def open_branch(
 ) -> int:
     """Open a new branch that inherits `parent` below node `cut`, but for the dropped nodes; give its number.
 
-    What the nodes that are left waited for is waited for no more.
+    What the nodes that are left waited for is waited for no more. Dropped are also those that the parent's code gave up.
     """
+    dropped = sorted({*dropped, *given_up(connection, number, parent, below=cut)})
     branch = 1 + int(connection.execute("SELECT coalesce(max(branch), 1) FROM branch WHERE run = ?", (number,)).fetchone()[0])
     connection.execute(
-        "INSERT INTO branch VALUES (?, ?, ?, ?, ?, ?, ?)", (number, branch, parent, cut, json.dumps(list(dropped)), reason, at)
+        "INSERT INTO branch VALUES (?, ?, ?, ?, ?, ?, ?)", (number, branch, parent, cut, json.dumps(dropped), reason, at)
     )
     connection.execute(
         "DELETE FROM wait WHERE run = ? AND (node >= ? OR node IN (SELECT value FROM json_each(?)))",
-        (number, cut, json.dumps(list(dropped))),
+        (number, cut, json.dumps(dropped)),
     )
     return branch
 

@@ -99,7 +99,10 @@ def test_what_the_first_raised_is_raised_after_the_others_were_given_up(bench: B
     story = Story(bench, body, declare=declare)
     said, _ = story.result()
     assert said == "broken"
-    assert bench.rows("SELECT kind, abandoned FROM v_checkpoints WHERE task = 'story' ORDER BY node") == [("event", 1), ("child", 0)]
+    assert bench.rows("SELECT kind, abandoned FROM v_checkpoints WHERE task = 'story' ORDER BY node") == [
+        ("event", 1),
+        ("child", 0),
+    ]
 
 
 def test_a_ref_and_a_task_may_be_selected(bench: Bench) -> None:
