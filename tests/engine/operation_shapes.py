@@ -47,7 +47,7 @@ async def mailbox_beside_event(ctx: DurableContext, kin: Kin) -> Any:
 )
 async def mailbox_loops_in_task_group(ctx: DurableContext, kin: Kin) -> Any:
     async def loop(name: str) -> list[Any]:
-        mailbox, taken = ctx.aio_events(name), []
+        mailbox, taken = ctx.aio_events(name), list[Any]()
         while True:
             won = await ctx.aio_select(item=anext(mailbox), stop=ctx.aio_wait_for_event("stop"))
             if won.name == "stop":

@@ -65,7 +65,8 @@ class Story:
             self.durable.close()
         elif how == "crash":
             self.bench.crash()
-        self.durable = self._engine().open()
+        self.durable = self._engine()  # before it is opened: the body may use its tasks at once
+        self.durable.open()
 
     def evict(self) -> bool:
         """Evict the run, if it waits; give whether it is evicted."""

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from durable_nb import Durable, DurableContext, TaskRunError
-from durable_nb.errors import ContinuedAsNew, InputValidationError, NonDeterminismError
+from durable_nb.errors import ContinuedAsNew, InputValidationError
 from durable_nb.log import checkpoints
 from tests.engine.helpers import Bench, closing_log, reach, settle, view, wait_until
 from tests.engine.story import LEAVINGS, Story
@@ -26,7 +26,7 @@ async def counting(input: Any, ctx: DurableContext) -> Any:
     number = (input or 0) + 1
     if number == 3:
         return [number, got, ctx.workflow_run_id, ctx.retry_count]
-    ctx.continue_as_new(number)
+    return ctx.continue_as_new(number)
 
 
 @pytest.mark.parametrize("how", ["", *LEAVINGS])
@@ -45,11 +45,11 @@ def test_a_waiting_parent_waits_on(bench: Bench, durable: Durable) -> None:
     async def child(input: int, ctx: DurableContext) -> int:
         if input == 5:
             return input
-        ctx.continue_as_new(input + 1)
+        return ctx.continue_as_new(input + 1)
 
     @durable.durable_task()
     async def parent(input: Any, ctx: DurableContext) -> int:
-        return await child.aio_run(0)
+        return int(await child.aio_run(0))
 
     assert parent.run() == 5
     assert durable.runs.list(task="child", parent=durable.runs.list(task="parent")[0].id)[0].status == "COMPLETED"
@@ -61,8 +61,8 @@ def test_the_input_is_validated_before_and_the_run_goes_on_where_it_is(bench: Be
         if input.number:
             return f"{type(input).__name__} {input.number}"
         with pytest.raises(InputValidationError, match="the input of task 'task' does not fit: number"):
-            ctx.continue_as_new({"number": "many"})
-        ctx.continue_as_new(Count(number=7))
+            return ctx.continue_as_new({"number": "many"})
+        return ctx.continue_as_new(Count(number=7))
 
     assert task.run(Count(number=0)) == "Count 7"
 
@@ -92,7 +92,7 @@ def test_a_retry_of_a_later_history_keeps_its_input_and_its_checkpoints(bench: B
     async def body(input: Any, ctx: DurableContext) -> Any:
         drawn = await ctx.aio_memo(draw)
         if input is None:
-            ctx.continue_as_new({"drawn": drawn})
+            return ctx.continue_as_new({"drawn": drawn})
         try:
             await ctx.aio_step(flaky)
         except TaskRunError:
@@ -115,7 +115,7 @@ def test_events_that_no_mailbox_gave_are_still_there(bench: Bench, how: str) -> 
         taken = [*(input or []), await anext(mailbox), await anext(mailbox)]
         if len(taken) == 2:
             await ctx.aio_wait_for_event("go")
-            ctx.continue_as_new(taken)
+            return ctx.continue_as_new(taken)
         return [taken, await anext(other), await anext(scoped)]
 
     story = Story(bench, body)
@@ -132,11 +132,11 @@ def test_events_that_no_mailbox_gave_are_still_there(bench: Bench, how: str) -> 
 def test_a_place_is_kept_for_a_mailbox_that_a_history_does_not_open(bench: Bench) -> None:
     async def body(input: Any, ctx: DurableContext) -> Any:
         if input == 1:
-            ctx.continue_as_new(2)
+            return ctx.continue_as_new(2)
         mailbox = ctx.aio_events("m")
         first = await anext(mailbox)
         if input is None:
-            ctx.continue_as_new(1)
+            return ctx.continue_as_new(1)
         return first
 
     story = Story(bench, body)
@@ -152,7 +152,7 @@ def test_what_the_old_history_waited_for_is_waited_for_no_more(bench: Bench) -> 
         asyncio.create_task(ctx.aio_ask("Go?", bool))  # noqa: RUF006
         asyncio.create_task(ctx.aio_sleep_for(timedelta(hours=1)))  # noqa: RUF006
         await ctx.aio_wait_for_event("go")
-        ctx.continue_as_new(True)
+        return ctx.continue_as_new(True)
 
     story = Story(bench, body)
     story.asked(3)
@@ -177,7 +177,7 @@ def test_a_child_of_the_old_history_that_ends_late_reaches_nobody(bench: Bench, 
             return [await ctx.aio_wait_for_event("a"), await ctx.aio_wait_for_event("b")]
         asyncio.create_task(story.durable.tasks["child"].aio_run())  # noqa: RUF006
         await ctx.aio_wait_for_event("go")
-        ctx.continue_as_new(True)
+        return ctx.continue_as_new(True)
 
     story = Story(bench, body, declare=declare)
     story.asked(2)
@@ -206,7 +206,7 @@ def test_a_child_key_may_be_used_again_in_the_new_history(bench: Bench) -> None:
         again = await story.durable.tasks["child"].aio_run(number, child_key="same")
         if number == 2:
             return [got, again]
-        ctx.continue_as_new(number + 1)
+        return ctx.continue_as_new(number + 1)
 
     story = Story(bench, body, declare=declare)
     assert story.result() == [2, 2]
@@ -221,7 +221,7 @@ def test_less_asked_than_recorded_before_continuing_is_non_determinism(bench: Be
             return input
         if waits[0]:
             await ctx.aio_wait_for_event("go")
-        ctx.continue_as_new(1)
+        return ctx.continue_as_new(1)
 
     story = Story(bench, body)
     story.asked(1)
@@ -229,7 +229,6 @@ def test_less_asked_than_recorded_before_continuing_is_non_determinism(bench: Be
     story.leave("close")
     reach(story.durable, story.ref, lambda run: run.blocked_reason)
     assert "checkpoint 1 was recorded as event go, but the code now asks for nothing more" in str(story.view.blocked_reason)
-    assert issubclass(NonDeterminismError, Exception)
 
 
 def test_it_may_be_called_in_a_task_group_and_passes_broad_handlers(bench: Bench) -> None:
@@ -240,11 +239,12 @@ def test_it_may_be_called_in_a_task_group_and_passes_broad_handlers(bench: Bench
         async def leave() -> None:
             try:
                 ctx.continue_as_new("on")
-            except Exception:  # noqa: BLE001
+            except Exception:
                 raise AssertionError from None
 
         async with asyncio.TaskGroup() as group:
             group.create_task(leave())
+        return None
 
     assert Story(bench, body).result() == "on"
 
@@ -252,7 +252,7 @@ def test_it_may_be_called_in_a_task_group_and_passes_broad_handlers(bench: Bench
 def test_another_error_in_leaving_is_the_runs_failure(bench: Bench) -> None:
     async def body(input: Any, ctx: DurableContext) -> Any:
         try:
-            ctx.continue_as_new("on")
+            return ctx.continue_as_new("on")
         finally:
             raise RuntimeError("in leaving")
 
@@ -334,7 +334,7 @@ def test_entering_the_ten_thousandth_history_reads_as_little_as_the_second(bench
             await ctx.aio_wait_for_event(f"at {done}")
         if done == number:
             return done
-        ctx.continue_as_new(done + 1)
+        return ctx.continue_as_new(done + 1)
 
     story = Story(bench, body)
     for event in range(number + 1):

@@ -139,7 +139,8 @@ def test_an_event_that_came_just_before_it_was_given_up_is_not_lost(bench: Bench
     without_task.event.push("e", "kept")
     without_task.close()
     story.leave("")
-    story.durable = story._engine().open()
+    story.durable = story._engine()
+    story.durable.open()
     assert story.result() == "kept"
 
 

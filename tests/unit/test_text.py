@@ -116,6 +116,18 @@ def test_a_summary_tells_state_children_and_waits() -> None:
     assert "◌ waits for `approve:sales` if input.ok or sleep:1d (23 h 58 min left)" in lines[3]
 
 
+def test_a_question_is_told_as_one() -> None:
+    asked = event(kind="ask", name="Publish <b>?\x1b", key=None)
+    assert "◌ waits for an answer to “Publish <b>?\\x1b”" in text(run_summary(detail(run(), waits=[asked])))
+    history = [
+        checkpoint(1, kind="ask", ask="ask Publish?"),
+        checkpoint(2, kind="take", ask="take m"),
+        checkpoint(3, kind="step"),
+    ]
+    lines = text(run_history(detail(run(), checkpoints=history)))
+    assert all(words in lines for words in ("1 ✓ ask Publish?", "2 ✓ take m", "3 ✓ step score"))
+
+
 def test_a_history_folds_what_is_alike_and_keeps_what_differs() -> None:
     many = [checkpoint(node) for node in range(2, 42)]
     many[3] = replace(many[3], is_failed=True)
