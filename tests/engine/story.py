@@ -14,7 +14,7 @@ LEAVINGS = ["evict", "close", "crash"]
 
 
 class Story:
-    """A run of `body`, begun at once. `declare` makes further tasks on each engine."""
+    """A run of `body`, begun at once. `declare` makes further tasks on each engine: the body finds them in `ctx._engine.registry`."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Story:
             self.durable.close()
         elif how == "crash":
             self.bench.crash()
-        self.durable = self._engine()  # before it is opened: the body may use its tasks at once
+        self.durable = self._engine()
         self.durable.open()
 
     def evict(self) -> bool:

@@ -175,7 +175,7 @@ def test_a_child_of_the_old_history_that_ends_late_reaches_nobody(bench: Bench, 
     async def body(input: Any, ctx: DurableContext) -> Any:
         if input:
             return [await ctx.aio_wait_for_event("a"), await ctx.aio_wait_for_event("b")]
-        asyncio.create_task(story.durable.tasks["child"].aio_run())  # noqa: RUF006
+        asyncio.create_task(ctx._engine.registry["child"].aio_run())  # noqa: RUF006
         await ctx.aio_wait_for_event("go")
         return ctx.continue_as_new(True)
 
@@ -202,8 +202,8 @@ def test_a_child_key_may_be_used_again_in_the_new_history(bench: Bench) -> None:
 
     async def body(input: Any, ctx: DurableContext) -> Any:
         number = input or 0
-        got = await story.durable.tasks["child"].aio_run(number, child_key="same")
-        again = await story.durable.tasks["child"].aio_run(number, child_key="same")
+        got = await ctx._engine.registry["child"].aio_run(number, child_key="same")
+        again = await ctx._engine.registry["child"].aio_run(number, child_key="same")
         if number == 2:
             return [got, again]
         return ctx.continue_as_new(number + 1)

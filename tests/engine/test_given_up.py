@@ -56,7 +56,7 @@ def test_what_a_failing_task_group_gave_up_is_asked_again_by_the_retry(bench: Be
 
     async def other(ctx: DurableContext) -> Any:
         if fails == "child":
-            return await story.durable.tasks["once"].aio_run()
+            return await ctx._engine.registry["once"].aio_run()
         await ctx.aio_wait_for_event("x")
         if ctx.retry_count == 0:
             raise OSError("once")
@@ -105,7 +105,7 @@ def test_a_child_that_was_given_up_is_not_spawned_again(bench: Bench) -> None:
 
     async def body(_: Any, ctx: DurableContext) -> Any:
         async with asyncio.TaskGroup() as group:
-            child = group.create_task(story.durable.tasks["child"].aio_run())
+            child = group.create_task(ctx._engine.registry["child"].aio_run())
             await ctx.aio_wait_for_event("x")
             if ctx.retry_count == 0:
                 raise OSError("once")

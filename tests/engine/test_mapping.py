@@ -31,14 +31,13 @@ def declare(durable: Durable) -> None:
 def mapping(bench: Bench, task: str, items: list[Any], **options: Any) -> Story:
     async def body(_: Any, ctx: DurableContext) -> Any:
         try:
-            results = await ctx.aio_map(story.durable.tasks[task], items, **options)
+            results = await ctx.aio_map(ctx._engine.registry[task], items, **options)
         except (TaskRunError, FailedTaskRunExceptionGroup) as error:
             results = [f"{type(error).__name__}: {error}"]
         await ctx.aio_wait_for_event("end")
         return [f"{type(one).__name__}" if isinstance(one, Exception) else one for one in results]
 
-    story = Story(bench, body, declare=declare)
-    return story
+    return Story(bench, body, declare=declare)
 
 
 def children(bench: Bench) -> list[str]:
@@ -129,7 +128,7 @@ def test_a_retry_runs_what_failed_again_and_nothing_else(bench: Bench) -> None:
             return input
 
     async def body(_: Any, ctx: DurableContext) -> Any:
-        return await ctx.aio_map(story.durable.tasks["flaky"], range(6), max_concurrency=2)
+        return await ctx.aio_map(ctx._engine.registry["flaky"], range(6), max_concurrency=2)
 
     story = Story(bench, body, declare=declare_flaky, retries=1)
     assert story.result() == list(range(6))
@@ -138,7 +137,7 @@ def test_a_retry_runs_what_failed_again_and_nothing_else(bench: Bench) -> None:
 
 def test_no_items_and_none_needed_ask_nothing(bench: Bench) -> None:
     async def body(_: Any, ctx: DurableContext) -> Any:
-        double = story.durable.tasks["double"]
+        double = ctx._engine.registry["double"]
         return [await ctx.aio_map(double, []), await ctx.aio_map(double, [1, 2], min_successful=0)]
 
     story = Story(bench, body, declare=declare)
@@ -148,7 +147,7 @@ def test_no_items_and_none_needed_ask_nothing(bench: Bench) -> None:
 
 def test_bulk_items_bring_their_child_keys_and_metadata(bench: Bench) -> None:
     async def body(_: Any, ctx: DurableContext) -> Any:
-        double = story.durable.tasks["double"]
+        double = ctx._engine.registry["double"]
         items = [double.create_bulk_run_item(input=n, key="same", additional_metadata={"n": n}) for n in (1, 1)]
         return await ctx.aio_map(double, items, max_concurrency=1)
 
@@ -160,7 +159,7 @@ def test_bulk_items_bring_their_child_keys_and_metadata(bench: Bench) -> None:
 def test_an_item_that_does_not_fit_is_refused_before_any_child_is_begun(bench: Bench) -> None:
     async def body(_: Any, ctx: DurableContext) -> str:
         with pytest.raises(InputValidationError, match="the input of task 'double' does not fit"):
-            await ctx.aio_map(story.durable.tasks["double"], [1, 2, "many"])
+            await ctx.aio_map(ctx._engine.registry["double"], [1, 2, "many"])
         return "refused"
 
     story = Story(bench, body, declare=declare)
@@ -180,7 +179,7 @@ def test_an_item_that_does_not_fit_is_refused_before_any_child_is_begun(bench: B
 def test_an_option_that_cannot_work_is_refused(bench: Bench, options: dict[str, Any], words: str) -> None:
     async def body(_: Any, ctx: DurableContext) -> str:
         with pytest.raises(ArgumentError, match=words):
-            await ctx.aio_map(story.durable.tasks["double"], [1, 2, 3], **options)
+            await ctx.aio_map(ctx._engine.registry["double"], [1, 2, 3], **options)
         return "refused"
 
     story = Story(bench, body, declare=declare)
@@ -190,7 +189,7 @@ def test_an_option_that_cannot_work_is_refused(bench: Bench, options: dict[str, 
 @pytest.mark.parametrize("how", ["", *LEAVINGS])
 def test_a_map_that_is_given_up_waits_for_none_of_its_children(bench: Bench, how: str) -> None:
     async def body(_: Any, ctx: DurableContext) -> str:
-        gate = story.durable.tasks["gate"]
+        gate = ctx._engine.registry["gate"]
         items = [gate.create_bulk_run_item(input=name) for name in "xy"]
         won = await ctx.aio_select(
             map=ctx.aio_map(gate, list("abcd"), max_concurrency=3),
@@ -214,7 +213,7 @@ def test_a_map_that_is_given_up_waits_for_none_of_its_children(bench: Bench, how
 
 def test_maps_side_by_side_replay_the_same(bench: Bench) -> None:
     async def body(_: Any, ctx: DurableContext) -> Any:
-        double = story.durable.tasks["double"]
+        double = ctx._engine.registry["double"]
         both = await asyncio.gather(
             ctx.aio_map(double, range(20), max_concurrency=3), ctx.aio_map(double, range(20, 40), max_concurrency=4)
         )
@@ -242,7 +241,7 @@ def test_two_thousand_items_take_as_much_work_each_as_two_hundred(bench: Bench) 
         async def body(_: Any, ctx: DurableContext) -> int:
             sys.setprofile(count)
             try:
-                return len(await ctx.aio_map(story.durable.tasks["double"], range(number), max_concurrency=50))
+                return len(await ctx.aio_map(ctx._engine.registry["double"], range(number), max_concurrency=50))
             finally:
                 sys.setprofile(None)
 

@@ -119,13 +119,10 @@ def test_a_summary_tells_state_children_and_waits() -> None:
 def test_a_question_is_told_as_one() -> None:
     asked = event(kind="ask", name="Publish <b>?\x1b", key=None)
     assert "◌ waits for an answer to “Publish <b>?\\x1b”" in text(run_summary(detail(run(), waits=[asked])))
-    history = [
-        checkpoint(1, kind="ask", ask="ask Publish?"),
-        checkpoint(2, kind="take", ask="take m"),
-        checkpoint(3, kind="step"),
-    ]
+    kinds = {"ask": "ask Publish?", "take": "take m", "step": "step fetch"}
+    history = [checkpoint(node, kind=kind, ask=ask) for node, (kind, ask) in enumerate(kinds.items(), start=1)]
     lines = text(run_history(detail(run(), checkpoints=history)))
-    assert all(words in lines for words in ("1 ✓ ask Publish?", "2 ✓ take m", "3 ✓ step score"))
+    assert all(words in lines for words in ("1 ✓ ask Publish?", "2 ✓ take m", "3 ✓ step fetch"))
 
 
 def test_a_history_folds_what_is_alike_and_keeps_what_differs() -> None:
