@@ -14,7 +14,7 @@ LEAVINGS = ["evict", "close", "crash"]
 
 
 class Story:
-    """A run of `body`, begun at once. `declare` makes further tasks on each engine: the body finds them in `ctx._engine.registry`."""
+    """A run of `body`, begun at once. `declare` makes further tasks on each engine: they are in `ctx._engine.registry`."""
 
     def __init__(
         self,
