@@ -14,12 +14,26 @@ if TYPE_CHECKING:
     from durable_nb.engine.context import Context as Context
     from durable_nb.engine.durable_context import DurableContext as DurableContext
     from durable_nb.engine.durable_context import SleepResult as SleepResult
+    from durable_nb.engine.mailbox import Mailbox as Mailbox
+    from durable_nb.engine.selecting import Selected as Selected
+    from durable_nb.errors import AlreadyAnsweredError as AlreadyAnsweredError
+    from durable_nb.errors import AskTimeoutError as AskTimeoutError
     from durable_nb.errors import DurableError as DurableError
     from durable_nb.errors import NonDeterminismError as NonDeterminismError
     from durable_nb.errors import NonRetryableException as NonRetryableException
-    from durable_nb.errors import ParentOutputError as ParentOutputError
-    from durable_nb.errors import RunCancelledError as RunCancelledError
-    from durable_nb.errors import TaskRunError as TaskRunError
+    from durable_nb.errors import (
+        ParentOutputError as ParentOutputError,
+    )
+    from durable_nb.errors import (
+        QuestionClosedError as QuestionClosedError,
+    )
+    from durable_nb.errors import (
+        RunCancelledError as RunCancelledError,
+    )
+    from durable_nb.errors import (
+        TaskRunError as TaskRunError,
+    )
+    from durable_nb.log.questions import InboxItem as InboxItem
     from durable_nb.tasks.conditions import ParentCondition as ParentCondition
     from durable_nb.tasks.conditions import SleepCondition as SleepCondition
     from durable_nb.tasks.conditions import UserEventCondition as UserEventCondition
@@ -33,6 +47,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOMES = {
+    "AlreadyAnsweredError": "errors",
+    "AskTimeoutError": "errors",
     "Context": "engine.context",
     "Depends": "tasks.depends",
     "Durable": "client",
@@ -40,12 +56,16 @@ HOMES = {
     "DurableError": "errors",
     "EmptyModel": "tasks.payload",
     "EvictionPolicy": "tasks.options",
+    "InboxItem": "log.questions",
+    "Mailbox": "engine.mailbox",
     "NonDeterminismError": "errors",
     "NonRetryableException": "errors",
     "ParentCondition": "tasks.conditions",
     "ParentOutputError": "errors",
+    "QuestionClosedError": "errors",
     "RunCancelledError": "errors",
     "RunRef": "tasks.refs",
+    "Selected": "engine.selecting",
     "SleepCondition": "tasks.conditions",
     "SleepResult": "engine.durable_context",
     "TaskRunError": "errors",

@@ -7,7 +7,7 @@ derives from `DurableError`, so that `except DurableError` catches what this pac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class DurableError(Exception):
@@ -19,6 +19,10 @@ class DurableError(Exception):
 
 class DeclarationError(DurableError):
     """A task, condition or option was declared in a way that cannot work."""
+
+
+class ArgumentError(DeclarationError, ValueError):
+    """An operation was asked with an argument that cannot work. Nothing was asked."""
 
 
 class UnknownTaskError(DurableError):
@@ -92,6 +96,16 @@ class TaskRunError(DurableError):
         return type(self), (self.exc, self.exc_type, self.trace, self.task_run_external_id)
 
 
+class AskTimeoutError(TaskRunError, TimeoutError):
+    """Nobody answered a question within its `timeout`. A retry of the run asks again."""
+
+    def __init__(self, exc: str, exc_type: str = "AskTimeoutError", trace: str = "", task_run_external_id: str = "") -> None:
+        super().__init__(exc, exc_type, trace, task_run_external_id)
+
+    def __str__(self) -> str:
+        return self.exc
+
+
 class FailedTaskRunExceptionGroup(ExceptionGroup[TaskRunError], DurableError):  # noqa: N818  Hatchet's name
     """Several runs of one call failed; `.exceptions` holds a TaskRunError for each."""
 
@@ -158,6 +172,48 @@ class RunActiveError(DurableError):
 
 class UnknownCheckpointError(DurableError):
     """The run has no such branch, or no such checkpoint on it."""
+
+
+class ContinuedAsNew(BaseException):
+    """Raised by `ctx.continue_as_new` to leave the function; the run goes on with the new input. Let it pass.
+
+    Attributes:
+        input: the new input as JSON text.
+        positions: gives how far the run's mailboxes have come.
+    """
+
+    def __init__(self, input: str, positions: Callable[[], list[tuple[str, str | None, int, int]]]) -> None:
+        self.input = input
+        self.positions = positions
+        super().__init__("the run goes on with a new input")
+
+
+# ---------------------------------------------------------------- questions to people
+
+
+class UnknownQuestionError(DurableError):
+    """No question of that id is in this log."""
+
+
+class QuestionClosedError(DurableError):
+    """A question takes no answer any more: its time is over, or its run has ended or stopped waiting for it."""
+
+
+class AlreadyAnsweredError(QuestionClosedError):
+    """Somebody else answered first.
+
+    Attributes:
+        answered_by: who, or None where that was not said.
+        answered_at: when, UTC seconds since 1970.
+    """
+
+    def __init__(self, message: str, answered_by: str | None = None, answered_at: float = 0.0) -> None:
+        self.answered_by = answered_by
+        self.answered_at = answered_at
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[AlreadyAnsweredError], tuple[str, str | None, float]]:
+        return type(self), (str(self), self.answered_by, self.answered_at)
 
 
 # ---------------------------------------------------------------- the log and its owners
@@ -231,3 +287,6 @@ def family(error: BaseException) -> list[BaseException]:
         if isinstance(item, BaseExceptionGroup):
             todo += item.exceptions
     return found
+
+
+NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError)  # a retry mends none

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.client.events import Events
+from durable_nb.client.inbox import Inbox
 from durable_nb.client.runs import Runs
 from durable_nb.client.streams import RunStream
 from durable_nb.engine.current import CURRENT, LIVING
@@ -82,6 +83,7 @@ class Durable:
         self.path = Path(log if log is not None else os.environ.get(LOG_VARIABLE) or DEFAULT_LOG).expanduser().absolute()
         self.tasks = Registry()
         self.event = Events(self, "durable.event")
+        self.inbox = Inbox(self, "durable.inbox")
         self.runs = Runs(self, "durable.runs")
         self.home = home
         self._durability: Durability = durability

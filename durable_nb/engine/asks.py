@@ -39,10 +39,21 @@ def ask_sleep(duration: timedelta, *, line: int | None = None, label: str | None
     )
 
 
-def ask_event(key: str, expression: str | None, scope: str | None, *, line: int | None = None, label: str | None = None) -> Ask:
-    """Ask for an event."""
+def ask_event(
+    key: str,
+    expression: str | None,
+    scope: str | None,
+    *,
+    lookback: timedelta | None = None,
+    line: int | None = None,
+    label: str | None = None,
+) -> Ask:
+    """Ask for an event, those of the time before included where there is a lookback."""
     words = f"event {key}" + (f" in scope {scope}" if scope is not None else "") + (f" if {expression}" if expression else "")
-    return ask_of("event", words, key, expression or "", scope, line=line, label=label)
+    if lookback is None:
+        return ask_of("event", words, key, expression or "", scope, line=line, label=label)
+    words += f", also {format_duration(lookback.total_seconds())} back"
+    return ask_of("event", words, key, expression or "", scope, lookback // timedelta(microseconds=1), line=line, label=label)
 
 
 def ask_wait(groups: tuple[OrGroup, ...], *, line: int | None = None, label: str | None = None) -> Ask:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.asks import ask_child, ask_of
-from durable_nb.engine.dispatch import Reservation
+from durable_nb.engine.reservation import Reservation
 from durable_nb.errors import (
     ChildKeyConflictError,
     DurableError,
@@ -23,33 +25,75 @@ from durable_nb.tasks.payload import decode
 from durable_nb.tasks.refs import RunRef
 
 if TYPE_CHECKING:
-    from durable_nb.engine.engine import Engine
     from durable_nb.engine.execution import Execution
+    from durable_nb.engine.waiting import Pending
     from durable_nb.tasks.task import BulkItem, Task
+
+
+BY_KEY = """
+SELECT checkpoint.branch, checkpoint.node, run.number FROM run JOIN checkpoint ON checkpoint.child = run.number
+WHERE run.parent = ? AND run.child_key = ? AND run.number > ? AND checkpoint.run = ?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child as it is asked for: the checkpoint's ask, and the run to be made."""
+
+    ask: Ask
+    run: NewRun
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A child that was asked for, and the outcome that is to come."""
+
+    node: int
+    pending: Pending
+    ask: Ask
+
+
+def new_child(execution: Execution, task: Task[Any], item: BulkItem, *, index: int, wait: bool = True) -> Child:
+    """Describe a child; nothing is asked yet.
+
+    Raises:
+        InputValidationError: its input does not fit.
+    """
+    run, passed = execution.engine.new_run(task, item, parent=execution.claim, index=index)
+    ask = ask_child(task.name, run.input, passed, item.child_key, line=execution.line())
+    return Child(ask if wait else Ask(kind="spawn", words=ask.words, fingerprint=ask.fingerprint, line=ask.line), run)
+
+
+def spawn(execution: Execution, task: Task[Any], children: Sequence[Child], *, wait: bool = True) -> list[Asked]:
+    """Ask for children, all in one transaction."""
+    birth = _Birth(execution, task, [child.ask for child in children], [child.run for child in children], wait=wait)
+    try:
+        asked = execution.ask_many([child.ask for child in children], birth.write, birth.reservation.settle)
+    except BaseException:
+        birth.reservation.settle(False)
+        raise
+    return [Asked(node, pending, child.ask) for (node, pending), child in zip(asked, children, strict=True)]
+
+
+def give_up(execution: Execution, asked: Iterable[Asked]) -> None:
+    """Wait no more for children that have not ended; they themselves go on."""
+    for one in asked:
+        execution.abandon(one.node, one.ask, execution.engine.clock.now())
 
 
 async def run_children(execution: Execution, task: Task[Any], items: Sequence[BulkItem], *, wait: bool) -> list[Any]:
     """Spawn a child for each item, in one transaction; give an output or an error each (refs, where not `wait`), in order."""
-    engine, line = execution.engine, execution.line()
-    asks, children = [], []
-    for index, item in enumerate(items):
-        child, passed = engine.new_run(task, item, parent=execution.claim, index=index)
-        ask = ask_child(task.name, child.input, passed, item.child_key, line=line)
-        asks.append(ask if wait else Ask(kind="spawn", words=ask.words, fingerprint=ask.fingerprint, line=line))
-        children.append(child)
-    if not asks:
+    children = [new_child(execution, task, item, index=index, wait=wait) for index, item in enumerate(items)]
+    if not children:
         return []
-    birth = _Birth(execution, task, asks, children, wait=wait)
+    asked = spawn(execution, task, children, wait=wait)
     try:
-        asked = execution.ask_many(asks, birth.write, birth.reservation.settle)
-    except BaseException:
-        birth.reservation.settle(False)
+        return [
+            result_of(execution, task, one.node, await execution.outcome(one.node, one.pending, one.ask), wait=wait)
+            for one in asked
+        ]
+    except asyncio.CancelledError:
+        give_up(execution, asked)
         raise
-    results = []
-    for (node, pending), ask in zip(asked, asks, strict=True):
-        outcome = await execution.outcome(node, pending, ask)
-        results.append(_result(engine, task, node, outcome, wait=wait))
-    return results
 
 
 class _Birth:
@@ -94,11 +138,8 @@ def _by_key(connection: sqlite3.Connection, claim: Claim, child_key: str | None)
     """Give the child of this key in the branch's lineage."""
     if child_key is None:
         return None
-    rows = connection.execute(
-        "SELECT checkpoint.branch, checkpoint.node, run.number FROM run JOIN checkpoint ON checkpoint.child = run.number "
-        "WHERE run.parent = ? AND run.child_key = ? AND checkpoint.run = ?",
-        (claim.number, child_key, claim.number),
-    ).fetchall()
+    floor = checkpoints.run_before(connection, claim.number, claim.branch)
+    rows = connection.execute(BY_KEY, (claim.number, child_key, floor, claim.number)).fetchall()
     for branch, node, number in rows:
         if checkpoints.branch_of(connection, claim.number, claim.branch, node) == branch:
             return int(number)
@@ -124,13 +165,14 @@ async def result_in_task(execution: Execution, ref: RunRef[Any], task: Task[Any]
         return checkpoints.complete(connection, claim.number, claim.branch, node, outcome, at=at) if status in ENDED else None
 
     node, pending = execution.ask(ask, write)
-    result = _result(engine, task, node, await execution.outcome(node, pending, ask), wait=True)
+    result = result_of(execution, task, node, await execution.outcome(node, pending, ask))
     if isinstance(result, DurableError):
         raise result
     return result
 
 
-def _result(engine: Engine, task: Task[Any] | None, node: int, outcome: Outcome, *, wait: bool) -> Any:
+def result_of(execution: Execution, task: Task[Any] | None, node: int, outcome: Outcome, *, wait: bool = True) -> Any:
+    """Give what came of a child: its output, an error, or (where it is not waited for) a ref."""
     if outcome.failure is not None:
         error = error_of(outcome.failure)
         for item in family(error):
@@ -140,7 +182,7 @@ def _result(engine: Engine, task: Task[Any] | None, node: int, outcome: Outcome,
     if wait:
         return decode(outcome.value or "null", *([task.output_adapter] if task else []))
     place = decode(outcome.value or "null")
-    return RunRef(engine.host, place["id"], place["number"], task.name if task else "")
+    return RunRef(execution.engine.host, place["id"], place["number"], task.name if task else "")
 
 
 def error_of(failure: Failure) -> Any:

@@ -22,13 +22,16 @@ class Cursor:
         recorded: the checkpoints of the branch's lineage, as one snapshot of the log has them.
         branch: the branch that live checkpoints belong to.
         seeds: what chance is drawn from, each with the first node that it is for.
+        since: outcomes up to this sequence number belong to what was before.
 
     >>> cursor = Cursor([])
     >>> cursor.ask(Ask(kind="sleep", words="sleep 5s", fingerprint=b"5")), cursor.next_node
     ((1, None), 2)
     """
 
-    def __init__(self, recorded: Iterable[Recorded], *, branch: int = 1, seeds: Sequence[tuple[int, str]] = ()) -> None:
+    def __init__(
+        self, recorded: Iterable[Recorded], *, branch: int = 1, seeds: Sequence[tuple[int, str]] = (), since: int = 0
+    ) -> None:
         self._branch = branch
         self._seeds = seeds
         self._recorded = {checkpoint.node: checkpoint for checkpoint in recorded}
@@ -40,13 +43,13 @@ class Cursor:
             if checkpoint.seq is not None and checkpoint.outcome is not None
         ]
         heapq.heapify(self._arrived)
-        self._recorded_seq = max((arrived[0] for arrived in self._arrived), default=0)
+        self._recorded_seq = max((arrived[0] for arrived in self._arrived), default=since)
         self._asked_before: dict[int, int] = {}  # node -> the first node that was not asked yet when its outcome was delivered
         self._known = {arrived[0] for arrived in self._arrived}
         self._read_up_to = self._recorded_seq  # no lower sequence number is still to come
         self._first_fresh: tuple[int, str] | None = None
         self.next_node = 1
-        self.delivered_seq = 0
+        self.delivered_seq = since
         self.diverged: NonDeterminismError | None = None
 
     @property

@@ -53,39 +53,6 @@ class Slots:
     thread: int = min(32, (os.cpu_count() or 1) + 4)
 
 
-class Reservation:
-    """Slots that are held while new runs are written, so that the first of them need no claim of their own.
-
-    `take` runs inside the writing transaction, the rest on the loop; `settle` comes after it.
-    """
-
-    def __init__(self, dispatcher: Dispatcher, task: Task[Any], wanted: int) -> None:
-        self._dispatcher = dispatcher
-        self._lane = task.lane
-        self._slots = dispatcher.reserve(task, wanted)
-        self._claims: list[Claim] = []
-
-    def clear(self) -> None:
-        """Begin the transaction."""
-        self._claims.clear()
-
-    @property
-    def is_free(self) -> bool:
-        """Whether the next run finds a slot."""
-        return len(self._claims) < self._slots
-
-    def take(self, claim: Claim) -> None:
-        """Give a slot to a run that was written."""
-        self._claims.append(claim)
-
-    def settle(self, is_written: bool) -> None:
-        """Start the runs that have a slot; give back the slots that were not needed."""
-        started = self._claims if is_written else []
-        self._dispatcher.start(started, self._lane)
-        self._dispatcher.give(self._lane, self._slots - len(started))
-        self._dispatcher.look()
-
-
 class Dispatcher:
     """Claims ready runs while slots are free, runs them, and writes how they ended."""
 
@@ -273,18 +240,19 @@ class Dispatcher:
         await running.thread_ended()  # until then it keeps its slot
 
     async def _run_durable(self, claim: Claim, task: Task[Any]) -> None:
-        engine, number = self._engine, claim.number
+        engine, number, since = self._engine, claim.number, 0
         history, seeds = list[Recorded](), [(1, f"{claim.id}/{claim.branch}")]
         if claim.has_history:
-            history, seeds = await engine.reader.run(
+            history, seeds, since = await engine.reader.run(
                 lambda connection: (
                     checkpoints.load_history(connection, number, claim.branch),
                     branches.seeds_of(connection, number, claim.branch),
+                    checkpoints.seq_before(connection, number, claim.branch),
                 )
             )
         if self._is_draining:
             return  # nobody would tell it to leave; it is given back with all others
-        execution = engine.executions[number] = Execution(engine, claim, task, history, seeds)
+        execution = engine.executions[number] = Execution(engine, claim, task, history, seeds, since)
         execution.arrive(engine.early.pop(number, []))
         try:
             if claim.has_history:  # what arrived between the reading and this line, or for a branch that was left

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pydantic_core import from_json
-
+from durable_nb.engine.asking import ask_person
 from durable_nb.engine.asks import ask_event, ask_of, ask_sleep, ask_wait
 from durable_nb.engine.context import Context
-from durable_nb.errors import DeclarationError, DurableError, InputValidationError
+from durable_nb.engine.current import INLINE
+from durable_nb.engine.mailbox import Mailbox
+from durable_nb.engine.mapping import map_children
+from durable_nb.engine.selecting import Option, Selected, select
+from durable_nb.engine.steps import Backoff, StepOptions, memo, name_of, step
+from durable_nb.errors import ArgumentError, ContinuedAsNew, DeclarationError, DurableError
 from durable_nb.log.records import Ask, NewWait, Outcome
 from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition, grouped
 from durable_nb.tasks.options import format_duration
-from durable_nb.tasks.payload import ANY, adapter_for, decode, encode, encode_given, schema_of
+from durable_nb.tasks.payload import ANY, adapter_for, decode, encode, encode_input, schema_of
 
 if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
@@ -55,6 +56,7 @@ class DurableContext(Context):
         super().__init__(execution.engine, execution.claim, execution.task, input)
         self._execution = execution
         self._draws = 0
+        self._mailboxes: list[Mailbox] = []
 
     @property
     def is_replaying(self) -> bool:
@@ -125,6 +127,7 @@ class DurableContext(Context):
         *,
         payload_validator: Any = None,
         scope: str | None = None,
+        lookback_window: timedelta | None = None,
         label: str | None = None,
     ) -> Any:
         """Wait for the first event of `key` that matches.
@@ -134,16 +137,26 @@ class DurableContext(Context):
             payload_validator: a type that the payload is validated to; its JSON Schema is part of the wait, and a
                 payload that does not fit it does not match.
             scope: take only events of this scope.
+            lookback_window: take an event that was accepted in this time before the wait too, the latest of them first. It
+                needs a scope, and is a checkpoint of its own: the time from which it is counted back.
 
         Returns:
             The payload, validated if a validator is given.
 
         Raises:
             ExpressionError: the filter does not compile; nothing was asked.
+            ArgumentError (a ValueError): a lookback without a scope, or one that is no time.
         """
         self._engine.check_filter(expression)
         adapter = ANY if payload_validator is None else adapter_for(payload_validator, of="payload_validator")
-        ask = ask_event(key, expression, scope, line=self._execution.line(), label=label)
+        since = None
+        if lookback_window is not None:
+            if scope is None:
+                raise ArgumentError(f"The wait for event '{key}' looks back, so it needs a scope: give scope=….")
+            if lookback_window <= timedelta(0):
+                raise ArgumentError(f"lookback_window={lookback_window!r}: give a timedelta above zero.")
+            since = (await self.aio_now()).timestamp() - lookback_window.total_seconds()
+        ask = ask_event(key, expression, scope, lookback=lookback_window, line=self._execution.line(), label=label)
         wait = NewWait(
             item=0,
             group=0,
@@ -153,6 +166,7 @@ class DurableContext(Context):
             scope=scope,
             expression=expression or None,
             schema=schema_of(adapter),
+            since=since,
         )
         node, pending = self._execution.register(ask, [wait], at=self._engine.clock.now())
         outcome = await self._execution.outcome(node, pending, ask)
@@ -200,6 +214,82 @@ class DurableContext(Context):
                     expression=condition.expression or None,
                 )
 
+    def aio_events(self, key: str, scope: str | None = None) -> Mailbox:
+        """Open a mailbox of the events of `key` that were accepted since the run began; with a scope, of that scope.
+
+        Each event is given once, in the order of acceptance, and none is lost between two takes, at an eviction or in a crash.
+        Every mailbox has a place of its own: one that is opened anew gives all events again, so open it once, before the loop.
+        After `continue_as_new` the first mailbox of a key and scope goes on where the first one stood, the second where the
+        second stood, and so on.
+
+        Returns:
+            An async iterator over payloads that never ends; each take is a checkpoint.
+
+        Example:
+            >>> async def clerk(input: dict, ctx: DurableContext) -> list[str]:
+            ...     orders, done = ctx.aio_events("order"), []
+            ...     async for order in orders:
+            ...         done.append(order["id"])
+            ...         if len(done) == 3:
+            ...             return done
+        """
+        which = sum(mailbox.is_of(key, scope) for mailbox in self._mailboxes)
+        mailbox = Mailbox(self._execution, key, scope, which)
+        self._mailboxes.append(mailbox)
+        return mailbox
+
+    async def aio_select(self, **named: Option) -> Selected:
+        """Wait for the first of several, and give up the others.
+
+        Args:
+            named: calls that are not awaited yet (``ctx.aio_sleep_for(…)``, ``task.aio_run(…)``, ``anext(mailbox)``),
+                mailboxes, refs, or conditions. They are asked in the order given.
+
+        Returns:
+            ``Selected(name, value)``: the first to complete, with what it gave; of two outcomes the one that was recorded first.
+
+        Raises:
+            ArgumentError: nothing to wait for. What the first to complete raised.
+
+        Example:
+            >>> async def pay(input: dict, ctx: DurableContext) -> str:
+            ...     first = await ctx.aio_select(paid=ctx.aio_wait_for_event("paid"), late=SleepCondition(timedelta(days=3)))
+            ...     return first.name
+        """
+        return await select(self, named)
+
+    # ------------------------------------------------------------ people
+
+    async def aio_ask(
+        self,
+        question: str,
+        answer_type: Any = str,
+        *,
+        timeout: timedelta | str | float | None = None,
+        assignees: str | Sequence[str] | None = None,
+    ) -> Any:
+        """Ask a person, and wait for the answer. It is given by `durable.inbox.answer`, in any process that has the log.
+
+        Args:
+            answer_type: a pydantic model, bool, Literal, Enum, int, … An answer that does not fit it is refused where it is
+                given, and the question stays open. What only the type's own code can tell (a validator) is told while the
+                task is in memory there; else an unfit answer raises InputValidationError here.
+            timeout: a timedelta, seconds, or text such as ``"3d"``, from the first ask; no answer is taken after it.
+            assignees: who is meant to answer. It filters `durable.inbox.list`; anybody may answer, and who did is recorded.
+
+        Returns:
+            The first answer, as `answer_type`.
+
+        Raises:
+            AskTimeoutError (a TaskRunError and a TimeoutError): nobody answered in time.
+
+        Example:
+            >>> async def publish(input: dict, ctx: DurableContext) -> bool:
+            ...     return await ctx.aio_ask(f"Publish {input['title']}?", bool, timeout="3d", assignees="ada")
+        """
+        adapter = adapter_for(answer_type, of="the type of the answer")
+        return await ask_person(self._execution, question, adapter, timeout=timeout, assignees=assignees)
+
     # ------------------------------------------------------------ side effects and children
 
     async def aio_memo(self, fn: Callable[..., Any], result_type: Any = Any, *args: Any, **kwargs: Any) -> Any:
@@ -210,29 +300,108 @@ class DurableContext(Context):
         Raises:
             TaskRunError: `fn` raised; recorded, so a replay raises it too.
         """
-        name, bound = name_of(fn)
-        try:
-            arguments = from_json(encode_given([*bound, args, kwargs], of=f"the arguments of memo {name}", artifacts=True))
-        except InputValidationError as error:
-            raise InputValidationError(f"{error} Or bind them with a lambda.") from None
-        ask = ask_of("memo", f"memo {name}", name, arguments, line=self._execution.line())
+        name, _ = name_of(fn)
         adapter = adapter_for(result_type, of=f"the result type of memo {name}")
-        node, outcome = await self._execution.inline(
-            ask, lambda: self._call(fn, args, kwargs, f"the result of memo {name}", adapter)
-        )
+        node, outcome = await memo(self._execution, fn, args, kwargs, is_typed=adapter is not ANY)
         return self._decode(node, outcome, adapter, of=f"memo {name}")
 
-    async def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], of: str, adapter: Any) -> str:
-        if inspect.iscoroutinefunction(fn):
-            return encode(await fn(*args, **kwargs), of=of, round_trip=adapter is not ANY)
-        result = await asyncio.wrap_future(self._engine.threads.submit(lambda: fn(*args, **kwargs)))
-        return encode(await result if inspect.isawaitable(result) else result, of=of, round_trip=adapter is not ANY)
+    async def aio_step(
+        self,
+        fn: Callable[[], Any],
+        *,
+        name: str | None = None,
+        retries: int = 0,
+        backoff: Backoff | None = None,
+        timeout: timedelta | str | float | None = None,
+        result_type: Any = Any,
+    ) -> Any:
+        """Call `fn` until it succeeds, and give its recorded outcome ever after. A synchronous function runs in a thread.
+
+        Its identity is its position; its fingerprint the name, the function's name and what a partial has bound. Each failed
+        attempt is a line of the run's log. Between attempts the run is not evicted; a crash begins with the first attempt again.
+
+        Args:
+            name: what the log shows; the function's name by default.
+            retries: attempts after the first. NonRetryableException, or a result that JSON cannot hold, ends them at once.
+            backoff: a factor: after failed attempt n it waits ``backoff ** n`` seconds; or a function of n giving seconds.
+            timeout: of each attempt: a timedelta, seconds, or text such as ``"30s"``. A coroutine is cancelled. A thread cannot
+                be stopped: that is said, its result is dropped, and the next attempt may run beside it.
+            result_type: what the result is read as.
+
+        Raises:
+            TaskRunError: the last attempt failed; recorded, so a replay raises it too. ArgumentError: an option cannot work.
+
+        Example:
+            >>> async def fetch(input: dict, ctx: DurableContext) -> str:
+            ...     return await ctx.aio_step(lambda: download(input["url"]), name="download", retries=3, backoff=2, timeout="1m")
+        """
+        options = StepOptions.of(retries, backoff, timeout, is_typed=result_type is not Any)
+        adapter = adapter_for(result_type, of="the result type of a step")
+        node, outcome = await step(self._execution, fn, name, options)
+        return self._decode(node, outcome, adapter, of=f"step {name or name_of(fn)[0]}")
 
     async def aio_run_child(
         self, task: Task[Any], input: object = None, *, child_key: str | None = None, cancel_with_parent: bool = True
     ) -> Any:
         """Spawn a child and wait for its output; the same as ``await task.aio_run(input, child_key=…)``."""
         return await task.aio_run(input, child_key=child_key, cancel_with_parent=cancel_with_parent)
+
+    async def aio_map(
+        self,
+        task: Task[Any],
+        items: Iterable[Any],
+        *,
+        max_concurrency: int | None = None,
+        min_successful: int | None = None,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Run a child for each item, at most `max_concurrency` at once, begun in the order of the items.
+
+        Args:
+            items: inputs, or what `task.create_bulk_run_item` gives (for child keys and metadata).
+            min_successful: stop when so many have succeeded; children that still run then are waited for no more.
+            return_exceptions: give an entry for each item, with the error in place of an output, and a RunCancelledError for
+                those that were not needed.
+
+        Returns:
+            The outputs in the order of the items; with `min_successful` those of the children that succeeded.
+
+        Raises:
+            TaskRunError, or FailedTaskRunExceptionGroup for several: too many failed. No child is begun after that, and those
+            that run are waited for. ArgumentError: an option cannot work. InputValidationError: an item does not fit; nothing
+            was begun.
+
+        Example:
+            >>> async def clean_all(input: dict, ctx: DurableContext) -> list[str]:
+            ...     return await ctx.aio_map(clean, input["files"], max_concurrency=8)
+        """
+        return await map_children(
+            self._execution,
+            task,
+            list(items),
+            max_concurrency=max_concurrency,
+            min_successful=min_successful,
+            return_exceptions=return_exceptions,
+        )
+
+    def continue_as_new(self, input: object = None) -> NoReturn:
+        """Leave the function, and go on in the same run with a new input and an empty history: for agents that never end.
+
+        The run keeps its id, so whoever waits for its result waits on; attempts and working time begin anew. Events that its
+        mailboxes have not given yet are still there for the next. Children that run go on and report to nobody.
+
+        Raises:
+            ContinuedAsNew: always, to leave the function; let it pass. InputValidationError: the input does not fit the task.
+
+        Example:
+            >>> async def count(input: int, ctx: DurableContext) -> None:
+            ...     await ctx.aio_sleep_for(timedelta(days=1))
+            ...     ctx.continue_as_new(input + 1)
+        """
+        if INLINE.get():
+            raise DurableError("A memo or step cannot continue its run: return from it, then continue in the task.")
+        text, _ = encode_input(input, self._task.input_adapter, of=f"the input of task '{self._task.name}'")
+        raise ContinuedAsNew(text, lambda: [mailbox.position for mailbox in self._mailboxes if mailbox.position is not None])
 
     # ------------------------------------------------------------ outcomes
 
@@ -251,12 +420,3 @@ def _seconds(duration: object) -> float:
     if not isinstance(duration, timedelta) or duration < timedelta(0):
         raise DeclarationError(f"A durable sleep takes a timedelta of zero or more, not {duration!r}.")
     return duration.total_seconds()
-
-
-def name_of(fn: Callable[..., Any]) -> tuple[str, list[Any]]:
-    """Give what names a callable in every process (an address would not), and the arguments that partials have bound to it."""
-    bound: list[Any] = []
-    while isinstance(fn, functools.partial):
-        bound += [fn.args, fn.keywords]
-        fn = fn.func
-    return getattr(fn, "__qualname__", type(fn).__qualname__), bound

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.engine.cancelling import leave
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.clock import Clock
-from durable_nb.engine.dispatch import Dispatcher, Reservation, Slots
+from durable_nb.engine.dispatch import Dispatcher, Slots
 from durable_nb.engine.finishing import Finishing
 from durable_nb.engine.lifespan import Lifespan, LifespanFunction
 from durable_nb.engine.liveness import LifeLock
 from durable_nb.engine.matcher import Matcher
 from durable_nb.engine.probe import Probe
 from durable_nb.engine.registry import Registry
+from durable_nb.engine.reservation import Reservation
 from durable_nb.engine.streams import Streams
 from durable_nb.engine.threads import Threads
 from durable_nb.engine.timers import Timers
@@ -45,6 +46,8 @@ from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_giv
 from durable_nb.tasks.workflow import Workflow
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from durable_nb.engine.execution import Execution
     from durable_nb.engine.regular import RegularRun
     from durable_nb.engine.thread import EngineThread
@@ -99,6 +102,7 @@ class Engine:
         self.regular_runs: dict[int, RegularRun] = {}
         self.early: dict[int, list[Completion]] = {}  # what came for a run of ours before it was in memory
         self.waiters: dict[int, list[asyncio.Future[tuple[str, Outcome]]]] = {}
+        self.asked: dict[tuple[int, int], TypeAdapter[Any]] = {}  # the types of answers that runs here wait for, by run and node
         self.failure: LogFailedError | None = None
         self._is_closing = False
         self._slots = slots or Slots()

@@ -14,19 +14,20 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.engine.continuing import onward_of
 from durable_nb.engine.current import CURRENT, refuse_misplaced
 from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.injection import Injection
 from durable_nb.engine.inline import outcome_of
 from durable_nb.engine.leaving import LEAVE_SECONDS, Left, sweep
 from durable_nb.engine.loop import MOVES, Moves
+from durable_nb.engine.registering import register
 from durable_nb.engine.waiting import Pending, waits_durably
 from durable_nb.engine.worktime import WorkTime
 from durable_nb.errors import Evicted, ExecutionTimeoutError, NonDeterminismError, family
-from durable_nb.log import checkpoints, endings, runs, waits
+from durable_nb.log import checkpoints, endings, runs
 from durable_nb.log.records import CANCEL, Ask, Claim, Completion, NewWait, Outcome, Recorded
 from durable_nb.tasks.options import format_duration
-from durable_nb.tasks.payload import check_text
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,18 +42,25 @@ class Execution:
     Args:
         history: what the log has recorded for the claim's branch.
         seeds: what its chance is drawn from.
+        since: the last sequence number that belongs to earlier histories of the run.
 
     Attributes:
         is_cancelled: whether its cancel was delivered.
     """
 
     def __init__(
-        self, engine: Engine, claim: Claim, task: Task[Any], history: Sequence[Recorded], seeds: Sequence[tuple[int, str]]
+        self,
+        engine: Engine,
+        claim: Claim,
+        task: Task[Any],
+        history: Sequence[Recorded],
+        seeds: Sequence[tuple[int, str]],
+        since: int = 0,
     ) -> None:
         self.engine = engine
         self.claim = claim
         self.task = task
-        self.cursor = Cursor(history, branch=claim.branch, seeds=seeds)
+        self.cursor = Cursor(history, branch=claim.branch, seeds=seeds, since=since)
         self.is_cancelled = False
         self._context: Any = None
         self._moves = Moves(self._at_rest)
@@ -114,13 +122,13 @@ class Execution:
         error = asyncio.CancelledError("the task cancelled itself") if self._main.cancelled() else self._main.exception()
         if self.cursor.diverged and (error is None or self.cursor.diverged in family(error)):
             return Left(parked=self.cursor.diverged)
-        if error is not None:
+        if error is not None and onward_of(error) is None:
             return Left(error=error)
         try:
             self.cursor.finish()
         except NonDeterminismError as divergence:
             return Left(parked=divergence)
-        return Left(outcome=Outcome(self._main.result()))
+        return Left(error=error) if error is not None else Left(outcome=Outcome(self._main.result()))
 
     async def _sweep(self) -> None:
         """Cancel what the function left running; name and abandon what does not stop."""
@@ -231,26 +239,8 @@ class Execution:
             raise
 
     def register(self, ask: Ask, new_waits: Sequence[NewWait], *, at: float) -> tuple[int, Pending]:
-        """Ask for conditions to become true; `at` is the time from which their sleeps count.
-
-        Raises:
-            InputValidationError: a name that the log cannot hold; nothing was asked.
-        """
-        for wait in new_waits:
-            for text in (wait.name, wait.key, wait.scope, wait.expression):
-                if text is not None:
-                    check_text(text, of="a name in a wait")
-
-        def write(connection: sqlite3.Connection, node: int) -> Completion | None:
-            checkpoints.add_ask(connection, self.claim.number, self.claim.branch, node, ask, at=at)
-            return waits.register(connection, self.claim.number, self.claim.branch, node, new_waits, at=at)
-
-        def after(is_written: bool) -> None:
-            due = [wait.due_at for wait in new_waits if wait.due_at is not None]
-            if is_written and due:
-                self.engine.timers.consider(min(due))
-
-        return self.ask(ask, write, after)
+        """Ask for conditions to become true (see `registering.register`)."""
+        return register(self, ask, new_waits, at=at)
 
     def fence(self, connection: sqlite3.Connection) -> None:
         """Refuse the transaction if the run is not ours any more."""
@@ -299,8 +289,8 @@ class Execution:
 
     def abandon(self, node: int, ask: Ask, asked_at: float) -> None:
         """Take down that nobody waits for an ask any more; nothing, if its outcome was delivered."""
-        if not self._is_inside or self._pending.pop(node, None) is None or self.cursor.is_given_up(node):
-            return
+        if not self._is_inside or self.cursor.diverged or self._pending.pop(node, None) is None or self.cursor.is_given_up(node):
+            return  # what a divergence cancels is waited for again when the run is taken up
 
         def work(connection: sqlite3.Connection) -> list[Completion]:
             self.fence(connection)

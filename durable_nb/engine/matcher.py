@@ -7,13 +7,15 @@ be dead. Two that match the same event do no harm: what is recorded is recorded 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from durable_nb.engine.cel import compile_filter
 from durable_nb.errors import ExpressionError, ExpressionEvaluationError
-from durable_nb.log import waits
+from durable_nb.log import lookback, waits
 from durable_nb.log.records import AcceptedEvent, Completion, EventReport
-from durable_nb.tasks.payload import decode, misfit
+from durable_nb.tasks.payload import decode
+from durable_nb.tasks.schemas import misfit
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 FilterError = tuple[waits.Place, str]
 BATCH = 200
+BACK_BATCH = 20  # events that a wait looks back on at once
 PATIENCE_SECONDS = 1.0  # how long another process's event may stay unmatched before we do it
 
 
@@ -31,6 +34,7 @@ class Matcher:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turn = asyncio.Lock()
+        self._looking = asyncio.Lock()
 
     async def match(self, key: str, event_id: str) -> EventReport:
         """Match all events of a key that are not matched yet; tell what the named one did."""
@@ -42,9 +46,36 @@ class Matcher:
 
     async def recover(self) -> None:
         """Match what another process accepted and did not finish."""
+        await self.look_back()
         async with self._turn:
             while event := await self._next(None, before=self._engine.clock.now() - PATIENCE_SECONDS):
                 await self._match_one(event, EventReport(event_id=event.id, key=event.key))
+
+    def look_back_soon(self) -> None:
+        """Have the waits that count earlier events looked after."""
+        self._engine.begin(self.look_back())
+
+    async def look_back(self) -> None:
+        """Satisfy the waits that count earlier events, each by the latest that fits, whoever registered them."""
+        async with self._looking:
+            while back := await self._engine.reader.run(lookback.next_wait):
+                found, error = await self._latest(back)
+                await self._engine.writer.submit(partial(self._end, back, found, error), self._engine.route)
+
+    async def _latest(self, back: lookback.BackWait) -> tuple[AcceptedEvent | None, str | None]:
+        """Give the latest event of a wait's window that fits, and the last error of its filter before."""
+        before, error, limit = back.floor + 1, None, BACK_BATCH if back.candidate.is_filtered else 1
+        while events := await self._engine.reader.run(partial(lookback.events_before, back=back, seq=before, limit=limit)):
+            found, failed = await asyncio.wrap_future(self._engine.threads.submit(partial(latest_of, back.candidate, events)))
+            error, before = failed or error, events[-1].seq
+            if found is not None:
+                return found, error
+        return None, error
+
+    def _end(
+        self, back: lookback.BackWait, found: AcceptedEvent | None, error: str | None, connection: sqlite3.Connection
+    ) -> list[Completion]:
+        return lookback.end(connection, back, found, error, at=self._engine.clock.now())
 
     async def _next(self, key: str | None, before: float) -> AcceptedEvent | None:
         return await self._engine.reader.run(lambda connection: waits.next_pending(connection, key=key, before=before))
@@ -91,16 +122,36 @@ def judge(
     """Give the places whose filter agrees, and those whose filter failed, with the error."""
     matched, errors = [], []
     for candidate in batch:
-        try:
-            condition = compile_filter(candidate.expression or "")
-            if condition.matches(input=payload, additional_metadata=metadata, event_key=event.key, scope=event.scope):
-                reason = misfit(payload, candidate.schema) if candidate.schema else None
-                if reason is None:
-                    matched.append(candidate.place)
-                else:
-                    errors.append((candidate.place, f"The payload does not fit the awaited type: {reason}"))
-        except (ExpressionError, ExpressionEvaluationError) as error:
-            errors.append((candidate.place, str(error)))
-        except Exception as error:  # a schema's pattern that this `re` does not know: it may stop a wait, never the engine
-            errors.append((candidate.place, f"The payload cannot be judged: {type(error).__name__}: {error}"))
+        fits, error = verdict(candidate, event, payload, metadata)
+        if fits:
+            matched.append(candidate.place)
+        elif error is not None:
+            errors.append((candidate.place, error))
     return matched, errors
+
+
+def latest_of(candidate: waits.Candidate, events: list[AcceptedEvent]) -> tuple[AcceptedEvent | None, str | None]:
+    """Give the first of the events that a condition takes, and the error of the first that its filter failed on."""
+    first_error = None
+    for event in events:
+        fits, error = verdict(candidate, event, decode(event.payload), decode(event.metadata))
+        if fits:
+            return event, first_error
+        first_error = first_error or error
+    return None, first_error
+
+
+def verdict(
+    candidate: waits.Candidate, event: AcceptedEvent, payload: object, metadata: dict[str, object]
+) -> tuple[bool, str | None]:
+    """Tell whether a condition takes an event, and why not where that is an error."""
+    try:
+        condition = compile_filter(candidate.expression or "")
+        if not condition.matches(input=payload, additional_metadata=metadata, event_key=event.key, scope=event.scope):
+            return False, None
+        reason = misfit(payload, candidate.schema) if candidate.schema else None
+    except (ExpressionError, ExpressionEvaluationError) as error:
+        return False, str(error)
+    except Exception as error:  # a schema's pattern that this `re` does not know: it may stop a wait, never the engine
+        return False, f"The payload cannot be judged: {type(error).__name__}: {error}"
+    return reason is None, None if reason is None else f"The payload does not fit the awaited type: {reason}"

@@ -9,12 +9,10 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.engine.continuing import continue_run, onward_of
 from durable_nb.errors import (
+    NOT_RETRIED,
     EndedAsCancelled,
-    IllegalTaskOutputError,
-    InputValidationError,
-    NonRetryableException,
-    PayloadTooLargeError,
     RunCancelledError,
     TaskRunError,
     family,
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
     from durable_nb.engine.leaving import Left
     from durable_nb.tasks.task import Task
-
-NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError)
 
 
 async def settle(engine: Engine, claim: Claim, task: Task[Any], execution: Execution, left: Left) -> None:
@@ -51,6 +47,8 @@ async def settle(engine: Engine, claim: Claim, task: Task[Any], execution: Execu
     elif isinstance(left.error, EndedAsCancelled):
         failure = Failure(RunCancelledError.__name__, str(left.error), run_id=claim.id, is_cancel=True)
         await finish(engine, claim, "CANCELLED", Outcome(failure=failure), worked=worked)
+    elif (onward := onward_of(left.error)) is not None:
+        await continue_run(execution, onward)
     elif left.error is not None:
         failed = [
             error.node_id

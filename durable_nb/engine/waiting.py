@@ -33,13 +33,12 @@ def waits_durably(task: asyncio.Task[Any], tasks: Collection[asyncio.Task[Any]],
     waiter = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, Pending) or waiter in tasks or type(waiter).__name__ == "_GatheringFuture":
         return True
-    if any(_shields(waiter, inner) for inner in (*tasks, *pendings)):
-        return True
     innermost = _innermost_code(task)
-    if innermost is None:
-        return False
-    path = innermost.co_filename.replace("\\", "/")
-    return path.endswith(COORDINATION) and innermost.co_name not in TIMED
+    if innermost is not None and innermost.co_name not in TIMED:
+        path = innermost.co_filename.replace("\\", "/")
+        if path.endswith(COORDINATION):
+            return True
+    return any(_shields(waiter, inner) for inner in (*tasks, *pendings))
 
 
 def _innermost_code(task: asyncio.Task[Any]) -> CodeType | None:

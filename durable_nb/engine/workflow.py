@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from durable_nb.engine.asks import ask_of, ask_wait
 from durable_nb.engine.cel import compile_filter
-from durable_nb.engine.dispatch import Reservation
 from durable_nb.engine.gates import NEVER, Look, look_at
+from durable_nb.engine.reservation import Reservation
 from durable_nb.engine.siblings import child_ask, skip_ask
 from durable_nb.engine.waiting import Pending
 from durable_nb.errors import (

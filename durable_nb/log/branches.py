@@ -30,13 +30,16 @@ def take_up(connection: sqlite3.Connection, number: int, parent: int, cut: Cut |
     kept, dead = _open_nodes(connection, number, parent, limit, dropped)
     branch = parent
     if cut is not None or dead:
-        branch = _open(connection, number, parent, limit, sorted({*dropped, *dead}), reason, at)
+        branch = open_branch(connection, number, parent, limit, sorted({*dropped, *dead}), reason, at)
     for place in kept:
         connection.execute(OPENED_AGAIN, (number, *place))
     return branch
 
 
-def _open(connection: sqlite3.Connection, number: int, parent: int, cut: int, dropped: list[int], reason: str, at: float) -> int:
+def open_branch(
+    connection: sqlite3.Connection, number: int, parent: int, cut: int, dropped: list[int], reason: str, at: float
+) -> int:
+    """Open a new branch that inherits `parent` below a cut, but for the dropped nodes; give its number."""
     (newest,) = connection.execute("SELECT coalesce(max(branch), 1) FROM branch WHERE run = ?", (number,)).fetchone()
     branch = int(newest) + 1
     row = (number, branch, parent, cut, json.dumps(dropped), reason, at)
@@ -92,8 +95,9 @@ def last_node(connection: sqlite3.Connection, number: int, branch: int) -> int:
 def seeds_of(connection: sqlite3.Connection, number: int, branch: int) -> Seeds:
     """Give what the chance of a branch is drawn from: seeds, each with the first node that it is for."""
     run_id, own = connection.execute("SELECT id, seeds FROM run WHERE number = ?", (number,)).fetchone()
-    seeds: Seeds = [(node, seed) for node, seed in json.loads(own)] if own else [(1, f"{run_id}/1")]
     chain, limits = zip(*((ancestor, limit) for ancestor, limit, _ in lineage(connection, number, branch)), strict=True)
+    is_own = own and chain[-1] == 1
+    seeds: Seeds = [(node, seed) for node, seed in json.loads(own)] if is_own else [(1, f"{run_id}/{chain[-1]}")]
     for child, cut in zip(reversed(chain[:-1]), reversed(limits[1:]), strict=True):
         seeds = [*cut_seeds(seeds, cut), (cut, f"{run_id}/{child}")]
     return seeds

@@ -35,6 +35,9 @@ HISTORY = """
 SELECT node, kind, ask, fingerprint, asked_at, seq, outcome, error, abandoned, child, line, recorded_at FROM checkpoint
 WHERE run = ? AND branch = ? AND node < ? ORDER BY node"""
 
+NO_PARENT = 0  # of a branch that inherits nothing
+EVERY_NODE = 2**62  # a cut above all of them
+
 ARRIVED = """
 SELECT run, seq, node, branch, outcome, error, NULL AS after FROM checkpoint WHERE run = :run AND seq > :seq
 UNION ALL
@@ -117,13 +120,44 @@ def branch_of(connection: sqlite3.Connection, run: int, branch: int, node: int) 
 
 def lineage(connection: sqlite3.Connection, run: int, branch: int) -> Iterator[tuple[int, int, frozenset[int]]]:
     """From a branch to the first: (branch, nodes below which are inherited, nodes that a younger branch dropped)."""
-    limit, dropped = 2**62, frozenset[int]()
+    limit, dropped = EVERY_NODE, frozenset[int]()
     while True:
         yield branch, limit, dropped
         row = connection.execute("SELECT parent, cut, dropped FROM branch WHERE run = ? AND branch = ?", (run, branch)).fetchone()
-        if row is None:
+        if row is None or row[0] == NO_PARENT:
             return
         branch, limit, dropped = row[0], min(limit, row[1]), dropped | frozenset(json.loads(row[2]))
+
+
+def first_branch(connection: sqlite3.Connection, run: int, branch: int) -> int:
+    """Give the branch with which the history that `branch` belongs to began: 1, or where the run was continued as new."""
+    *_, (first, _, _) = lineage(connection, run, branch)
+    return first
+
+
+def input_of(connection: sqlite3.Connection, run: int, branch: int) -> tuple[str | bytes, bytes | None] | None:
+    """Give the input column and the signature of a history that was continued as new; None for the first one."""
+    if branch == 1:
+        return None
+    return connection.execute(  # type: ignore[no-any-return]
+        "SELECT input, signature FROM history WHERE run = ? AND branch = ?", (run, first_branch(connection, run, branch))
+    ).fetchone()
+
+
+def seq_before(connection: sqlite3.Connection, run: int, branch: int) -> int:
+    """Give the last sequence number that belongs to earlier histories of the run."""
+    return _before(connection, run, branch)[0]
+
+
+def run_before(connection: sqlite3.Connection, run: int, branch: int) -> int:
+    """Give the run number above which the children of this history lie."""
+    return _before(connection, run, branch)[1]
+
+
+def _before(connection: sqlite3.Connection, run: int, branch: int) -> tuple[int, int]:
+    first = 1 if branch == 1 else first_branch(connection, run, branch)
+    row = connection.execute("SELECT seq_before, run_before FROM history WHERE run = ? AND branch = ?", (run, first)).fetchone()
+    return row or (0, 0)
 
 
 def arrived_since(connection: sqlite3.Connection, run: int, seq: int) -> list[Completion]:

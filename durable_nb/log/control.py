@@ -14,7 +14,7 @@ from typing import Any
 from durable_nb.errors import DeclarationError, RunActiveError, UnknownCheckpointError
 from durable_nb.log import runs
 from durable_nb.log.branches import cut_seeds, inherited, last_node, seeds_of, take_up
-from durable_nb.log.checkpoints import branch_of, load_history
+from durable_nb.log.checkpoints import branch_of, first_branch, input_of, load_history
 from durable_nb.log.endings import cancel_children
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import ENDED, Cut, Effects, NewRun
@@ -29,13 +29,24 @@ WHERE number = :number"""
 
 COPY_CHECKPOINT = """
 INSERT INTO checkpoint
-SELECT :new, 1, node, kind, ask, fingerprint, line, child, asked_at, seq, recorded_at, outcome, error, abandoned
+SELECT :new, 1, node, kind, ask, fingerprint, line, child, asked_at, seq, recorded_at, outcome, error, abandoned,
+       conditions
 FROM checkpoint WHERE run = :old AND branch = :branch AND node = :node"""
 
 COPY_WAITS = """
-INSERT INTO wait SELECT :new, 1, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor,
-                        nullif(matched_at, -1.0), data, filter_error
+INSERT INTO wait SELECT :new, 1, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor, since,
+                        nullif(matched_at, -1.0), data, event, filter_error
 FROM wait WHERE run = :old AND branch = :branch AND node = :node"""
+
+COPY_QUESTIONS = """
+INSERT INTO question SELECT :new, 1, node, text, schema, assignees, asked_at, due_at
+FROM question WHERE run = :old AND branch = :branch AND node = :node"""
+
+COPY_HISTORY = """
+INSERT INTO history SELECT :new, 1, input, signature, mailboxes, seq_before, run_before, created_at
+FROM history WHERE run = :old AND branch = :branch"""
+
+COPY_FLOOR = "UPDATE run SET event_floor = (SELECT event_floor FROM run WHERE number = :old) WHERE number = :new"
 
 OVERRIDE = """
 UPDATE checkpoint SET outcome = ?, error = NULL, seq = ?, recorded_at = ?, child = NULL, abandoned = 0
@@ -239,6 +250,9 @@ def fork(connection: sqlite3.Connection, number: int, node: int, new: NewRun, *,
     fork_number, _ = runs.create_run(connection, new, at=at, worker=None)
     limit = node + (override is not None)
     (last_seq,) = connection.execute("SELECT last_seq FROM run WHERE number = ?", (number,)).fetchone()
+    origin = {"new": fork_number, "old": number, "branch": first_branch(connection, number, state.branch)}
+    connection.execute(COPY_FLOOR, origin)  # its mailboxes begin where those of the original did
+    connection.execute(COPY_HISTORY, origin)
     dropped = _cancelled_with(connection, number, state.branch, limit)
     for checkpoint in load_history(connection, number, state.branch):
         if checkpoint.node >= limit:
@@ -259,6 +273,7 @@ def fork(connection: sqlite3.Connection, number: int, node: int, new: NewRun, *,
         if checkpoint.seq is not None or checkpoint.child is not None or waits:
             connection.execute(COPY_CHECKPOINT, place)
             connection.execute(COPY_WAITS, place)
+            connection.execute(COPY_QUESTIONS, place)
     connection.execute("UPDATE run SET last_seq = ? WHERE number = ?", (last_seq, fork_number))
     journal(connection, fork_number, at, "forked", {"from": state.id, "branch": state.branch, "node": node, "last_seq": last_seq})
     return fork_number
@@ -284,13 +299,14 @@ def prepare_fork(connection: sqlite3.Connection, number: int, node: int, new_id:
     row: tuple[Any, ...] = connection.execute(
         "SELECT version, input, metadata, priority, home, cancel_grace FROM run WHERE number = ?", (number,)
     ).fetchone()
+    onward = input_of(connection, number, place)
     seeds = [*cut_seeds(seeds_of(connection, number, place), cut), (cut, f"{new_id}/1")]
     return NewRun(
         id=new_id,
         task=state.task,
         kind=state.kind,
         version=row[0],
-        input=loaded(connection, row[1]) or "null",
+        input=loaded(connection, onward[0] if onward else row[1]) or "null",
         metadata=row[2],
         priority=row[3],
         home=row[4],

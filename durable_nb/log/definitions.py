@@ -31,6 +31,9 @@ WHERE status IN ('QUEUED', 'RUNNING') AND (:home IS NULL OR home = :home) GROUP 
 STATUSES = "SELECT status, count(*) FROM run GROUP BY status ORDER BY status"
 
 UNFINISHED_RUNS = "SELECT number, id, task, version, input FROM run WHERE status IN ('QUEUED', 'RUNNING')"
+UNFINISHED_HISTORIES = """
+SELECT history.run, history.branch, run.id, run.task, run.version, history.input FROM history JOIN run ON run.number = history.run
+WHERE run.status IN ('QUEUED', 'RUNNING')"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,3 +119,6 @@ def adopt(
     for number, run_id, task, version, value in connection.execute(UNFINISHED_RUNS).fetchall():
         signature = sign_run(run_id, task, version or "", loaded(connection, value) or "")
         connection.execute("UPDATE run SET signature = ? WHERE number = ?", (signature, number))
+    for number, branch, run_id, task, version, value in connection.execute(UNFINISHED_HISTORIES).fetchall():
+        signature = sign_run(run_id, task, version or "", loaded(connection, value) or "")
+        connection.execute("UPDATE history SET signature = ? WHERE run = ? AND branch = ?", (signature, number, branch))

@@ -256,7 +256,11 @@ ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewWait:
-    """One condition of a wait to be registered."""
+    """One condition of a wait to be registered.
+
+    Attributes:
+        since: events that were accepted from then on count too, the latest of them first.
+    """
 
     item: int
     group: int
@@ -267,6 +271,7 @@ class NewWait:
     scope: str | None = None
     expression: str | None = None
     schema: str | None = None
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

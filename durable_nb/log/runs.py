@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from durable_nb.errors import DeclarationError, StaleEpochError, UnknownRunError
+from durable_nb.log.checkpoints import input_of
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import ENDED, Claim, Cut, Failure, NewRun, Outcome
 
 INSERT_RUN = """
 INSERT INTO run (id, task, kind, version, input, metadata, priority, parent, child_key, child_index, key, home, signature,
                  deadline, cancel_grace, cancel_with_parent, forked_from, seeds, due_at,
-                 created_at, ready_at, status, owner, epoch, started_at, invocation_count)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+                 created_at, ready_at, status, owner, epoch, started_at, invocation_count, event_floor)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+        (SELECT coalesce(max(seq), 0) FROM event))"""
 
 CLAIM_READY = """
 UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,
@@ -169,7 +171,8 @@ def id_of(connection: sqlite3.Connection, number: int) -> str:
 def _claim(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:
     """Give a row that `CLAIM_READY` returned, whose columns stand in the order of the record's fields."""
     values = dict(zip(Claim.__dataclass_fields__, row, strict=True))
-    return Claim(**{**values, "input": loaded(connection, values["input"])})
+    input_of_run, signature = input_of(connection, values["number"], values["branch"]) or (values["input"], values["signature"])
+    return Claim(**{**values, "input": loaded(connection, input_of_run), "signature": signature})
 
 
 def fence(connection: sqlite3.Connection, number: int, epoch: int) -> None:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from durable_nb.log.checkpoints import complete
 from durable_nb.log.payloads import loaded, stored
-from durable_nb.log.records import AcceptedEvent, Completion, NewWait, Outcome
+from durable_nb.log.records import AcceptedEvent, Completion, Failure, NewWait, Outcome
 from durable_nb.log.runs import journal
 
 INSERT_WAIT = """
-INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor, since)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 KEEP_CONDITIONS = "UPDATE checkpoint SET conditions = ? WHERE run = ? AND branch = ? AND node = ?"
 
@@ -29,10 +29,22 @@ WHERE key = :key AND matched_at IS NULL AND floor < :seq AND (scope IS NULL OR s
   AND (run, branch, node, item) > (:run, :branch, :node, :item)
 ORDER BY run, branch, node, item LIMIT :limit"""
 
+SATISFY = """
+UPDATE wait SET matched_at = ?, data = ?, event = ?
+WHERE run = ? AND branch = ? AND node = ? AND item = ? AND matched_at IS NULL"""
+
+# By the index of pending events, else all that were ever accepted would be read.
+NEXT_PENDING = """
+SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event INDEXED BY event_pending
+WHERE matched = 0 AND (:key IS NULL OR key = :key) AND accepted_at <= :before ORDER BY seq LIMIT 1"""
+
+PENDING_BEFORE = "SELECT 1 FROM event INDEXED BY event_pending WHERE matched = 0 AND key = ? AND seq < ? LIMIT 1"
+
 DUE = "SELECT run, branch, node, item FROM wait WHERE due_at <= ? AND matched_at IS NULL ORDER BY due_at LIMIT ?"
 
 Place = tuple[int, int, int, int]  # run, branch, node, item
 BEFORE_ALL: Place = (0, 0, 0, 0)
+NOBODY_ANSWERED = Failure("AskTimeoutError", "nobody answered in time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,8 @@ def register(
         (wait.item, wait.group, wait.kind, wait.name, wait.due_at, wait.key, wait.scope, wait.expression, wait.schema, floor)
         for wait in waits
     ]
-    connection.executemany(INSERT_WAIT, [(run, branch, node, *condition) for condition in conditions])
+    rows = [(run, branch, node, *condition, wait.since) for condition, wait in zip(conditions, waits, strict=True)]
+    connection.executemany(INSERT_WAIT, rows)
     connection.execute(KEEP_CONDITIONS, (json.dumps(conditions, ensure_ascii=False), run, branch, node))
     completion = None
     for wait in waits:
@@ -80,18 +93,15 @@ def satisfy(
     """Take down a condition's first match; when every group of its wait has one, record the checkpoint's outcome.
 
     Args:
-        data: the payload column of the event, None for a sleep.
-        event: its sequence number.
+        data: the payload column of the event, the answer to a question, None for a sleep.
+        event: the sequence number of the event that matched.
     """
     run, branch, node, _ = place
-    changed = connection.execute(
-        "UPDATE wait SET matched_at = ?, data = ? WHERE run = ? AND branch = ? AND node = ? AND item = ? AND matched_at IS NULL",
-        (at, data, *place),
-    )
+    changed = connection.execute(SATISFY, (at, data, event, *place))
     if not changed.rowcount:
         return None
     rows = connection.execute(
-        "SELECT group_number, name, kind, due_at, matched_at, data FROM wait "
+        "SELECT group_number, name, kind, event, matched_at, data FROM wait "
         "WHERE run = ? AND branch = ? AND node = ? ORDER BY item",
         (run, branch, node),
     ).fetchall()
@@ -108,9 +118,17 @@ def satisfy(
 
 
 def _outcome(
-    connection: sqlite3.Connection, kind: str, asked_at: float, matched: list[tuple[int, str, str, float, float, str]]
+    connection: sqlite3.Connection, kind: str, asked_at: float, matched: list[tuple[int, str, str, int | None, float, str]]
 ) -> Outcome:
-    """Give the result: the elapsed seconds of a sleep, the payload of an event, or all data by readable key."""
+    """Give the result: the elapsed seconds of a sleep, the payload of an event, or all data by readable key.
+
+    What a mailbox takes has the event's sequence number with it; a question that nobody answered has failed.
+    """
+    if kind == "take":
+        return Outcome(taken(matched[0][3] or 0, loaded(connection, matched[0][5]) or "null"))
+    if kind == "ask":
+        answer = next((data for _, _, item_kind, _, _, data in matched if item_kind == "ask"), None)
+        return Outcome(loaded(connection, answer)) if answer is not None else Outcome(failure=NOBODY_ANSWERED)
     texts: dict[str, list[str]] = {}
     for _, name, item_kind, _, matched_at, data in matched:
         text = loaded(connection, data) if item_kind == "event" else json.dumps({"elapsed": matched_at - asked_at})
@@ -119,6 +137,11 @@ def _outcome(
         return Outcome(next(iter(texts.values()))[0])
     body = ",".join(f"{json.dumps(name, ensure_ascii=False)}:[{','.join(values)}]" for name, values in texts.items())
     return Outcome(f'{{"CREATE":{{{body}}}}}')
+
+
+def taken(seq: int, payload: str) -> str:
+    """Give the outcome of a mailbox's take: the payload, with the place of its event in the log."""
+    return f'{{"seq":{seq},"payload":{payload}}}'
 
 
 def accept(
@@ -135,11 +158,7 @@ def accept(
 
 def next_pending(connection: sqlite3.Connection, *, key: str | None, before: float) -> AcceptedEvent | None:
     """Give the first event (of a key) that was accepted before a time and is not wholly matched yet."""
-    row = connection.execute(
-        "SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event "
-        "WHERE matched = 0 AND (:key IS NULL OR key = :key) AND accepted_at <= :before ORDER BY seq LIMIT 1",
-        {"key": key, "before": before},
-    ).fetchone()
+    row = connection.execute(NEXT_PENDING, {"key": key, "before": before}).fetchone()
     if row is None:
         return None
     return AcceptedEvent(
@@ -171,9 +190,7 @@ def match(
 ) -> list[Completion]:
     """Record what one batch of candidates gave. Does nothing where another process was faster, or must go first."""
     (is_matched,) = connection.execute("SELECT matched FROM event WHERE seq = ?", (event.seq,)).fetchone()
-    earlier = connection.execute(
-        "SELECT 1 FROM event WHERE matched = 0 AND key = ? AND seq < ?", (event.key, event.seq)
-    ).fetchone()
+    earlier = connection.execute(PENDING_BEFORE, (event.key, event.seq)).fetchone()
     if is_matched or earlier:
         return []
     (data,) = connection.execute("SELECT payload FROM event WHERE seq = ?", (event.seq,)).fetchone()

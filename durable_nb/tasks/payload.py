@@ -237,14 +237,6 @@ def schema_of(adapter: TypeAdapter[Any]) -> str | None:
     return None if adapter is ANY else json.dumps(adapter.json_schema(), sort_keys=True)
 
 
-def misfit(value: object, schema: str) -> str | None:
-    """Give why a JSON value does not fit a JSON Schema, or None."""
-    import jsonschema
-
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(json.loads(schema)).iter_errors(value))
-    return None if error is None else f"{'.'.join(map(str, error.absolute_path)) or 'value'}: {error.message}"
-
-
 def hint_of(function: Callable[..., Any], name: str) -> Any:
     """Give the annotation of a parameter (or ``"return"``) of a function, evaluated; `Any` where there is none.
 

@@ -140,6 +140,8 @@ def wait_words(wait: WaitView, now: float) -> str:
     if wait.due_at is not None:
         left = wait.due_at - now
         return f"{brief(wait.name)} ({duration(left)} left)" if left > 0 else f"{brief(wait.name)} (due)"
+    if wait.kind == "ask":
+        return f"an answer to “{brief(wait.name)}”"
     scope = f" in scope {brief(wait.scope)}" if wait.scope is not None else ""
     return f"`{brief(wait.key or wait.name)}`{scope}" + (f" if {brief(wait.expression)}" if wait.expression else "")
 

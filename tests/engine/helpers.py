@@ -7,12 +7,13 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from durable_nb import Durable, RunRef
+from durable_nb.log.connection import open_sqlite
 from durable_nb.log.rebuild import differences
 from durable_nb.log.records import RunView
 from durable_nb.testing import VirtualClock
@@ -138,3 +139,10 @@ def settle(durable: Durable) -> None:
 
     for _ in range(2):
         durable.tasks["settle"].run()
+
+
+@contextmanager
+def closing_log(path: Path) -> Iterator[sqlite3.Connection]:
+    """Give a connection to a log as the engine opens it."""
+    with closing(open_sqlite(path)) as connection:
+        yield connection

@@ -1,7 +1,8 @@
 """Task shapes, each with the order in which it must ask: what comes of every step, told by hand from the contract.
 
 A shape is a body and its script. A step is an action and the asks that follow, in order. Actions: `go x` pushes the event x,
-`+5` moves the clock by 5 s. Every body's last ask is the event `end`, so that a finished body can still be replayed.
+`in s x` the event x in scope s, `say q` answers the question q, `+5` moves the clock by 5 s. Every body's last ask is the event
+`end`, so that a finished body can still be replayed.
 An ask is named by words that its text in the log holds.
 """
 

@@ -10,6 +10,7 @@ import pytest
 
 from durable_nb import Context, Durable, DurableContext, EvictionPolicy, RunRef
 from durable_nb.errors import NonRetryableException, TaskRunError
+from tests.engine import operation_shapes  # noqa: F401  it adds to the corpus
 from tests.engine.helpers import Bench, reach, view, wait_until
 from tests.engine.shapes import SHAPES, Kin, Shape
 
@@ -52,9 +53,15 @@ class Performance:
         return durable
 
     def act(self, action: str) -> None:
-        """Do one action: push an event with its key as payload, or move the clock."""
+        """Do one action: push an event with its key as payload, answer a question with its text, or move the clock."""
         if action.startswith("go "):
             self.durable.event.push(action[3:], action[3:])
+        elif action.startswith("in "):
+            _, scope, key = action.split()
+            self.durable.event.push(key, key, scope=scope)
+        elif action.startswith("say "):
+            [item] = [item for item in self.durable.inbox.list() if item.question == action[4:]]
+            self.durable.inbox.answer(item.id, item.question)
         elif action:
             self.bench.clock.advance(float(action))
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.log import checkpoints, endings, reads, runs, streams, waits, workflows
+from durable_nb.engine import children
+from durable_nb.log import checkpoints, endings, histories, lookback, mailboxes, questions, reads, runs, streams, waits, workflows
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
@@ -33,10 +34,6 @@ HOT = {
         r"USING (COVERING )?INDEX wait_due",
     ),
     "next ready": ("SELECT min(ready_at) FROM run WHERE ready_at > ?", r"USING COVERING INDEX run_ready_at"),
-    "pending events": (
-        "SELECT 1 FROM event WHERE matched = 0 AND key = ? AND seq < ?",
-        r"USING (COVERING )?INDEX event_pending",
-    ),
     "due runs": (endings.DUE_RUNS, r"USING INDEX run_due"),
     "next due run": ("SELECT min(due_at) FROM run WHERE due_at IS NOT NULL", r"USING COVERING INDEX run_due"),
     "open children": (endings.OPEN_CHILDREN, r"USING INDEX run_parent"),
@@ -45,6 +42,17 @@ HOT = {
     "list by status": (reads.RunFilter(status=("FAILED",)).sql(limit=1)[0], r"USING INDEX run_status"),
     "list by parent": (reads.RunFilter(parent="a").sql(limit=1)[0], r"USING INDEX run_parent"),
     "list by event": (reads.RunFilter(event="a").sql(limit=1)[0], r"USING (COVERING )?INDEX event_key"),
+    "next pending event": (waits.NEXT_PENDING, r"USING (COVERING )?INDEX event_pending"),
+    "pending events before": (waits.PENDING_BEFORE, r"USING (COVERING )?INDEX event_pending"),
+    "next of a mailbox": (mailboxes.NEXT, r"USING INDEX event_key \(key=\? AND seq>\?\)"),
+    "next of a scoped mailbox": (mailboxes.NEXT_IN_SCOPE, r"USING INDEX event_scope \(key=\? AND scope=\? AND seq>\?\)"),
+    "wait that looks back": (lookback.NEXT_WAIT, r"USING (COVERING )?INDEX wait_back"),
+    "events that are looked back on": (lookback.EARLIER, r"USING INDEX event_scope \(key=\? AND scope=\? AND seq<\?\)"),
+    "open questions": (questions.OPEN, r"USING (COVERING )?INDEX wait_inbox"),
+    "questions": (questions.LIST, r"USING (COVERING )?INDEX question_asked"),
+    "question": (questions.FIND, r"SEARCH question USING PRIMARY KEY \(run=\? AND branch=\? AND node=\?\)"),
+    "child by key": (children.BY_KEY, r"INDEX run_child_key \(parent=\? AND child_key=\? AND rowid>\?\)"),
+    "history of a run": (histories.BEGIN_HISTORY, r"SEARCH run"),
     "children": (reads.CHILDREN, r"USING INDEX run_parent"),
     "chunks": (streams.CHUNKS, r"SEARCH chunk USING INDEX chunk_run"),
     "lines": (streams.LINES, r"SEARCH line USING INDEX line_run"),

@@ -131,6 +131,15 @@ def test_tasks_of_a_workflow_that_were_not_run_are_told_with_the_reason() -> Non
     assert "↷ 10 skipped" in text(run_summary(detail(run(), checkpoints=[*many, cancel])))
 
 
+def test_a_question_is_told_as_one() -> None:
+    asked = event(kind="ask", name="Publish <b>?\x1b", key=None)
+    assert "◌ waits for an answer to “Publish <b>?\\x1b”" in text(run_summary(detail(run(), waits=[asked])))
+    kinds = {"ask": "ask Publish?", "take": "take m", "step": "step fetch"}
+    history = [checkpoint(node, kind=kind, ask=ask) for node, (kind, ask) in enumerate(kinds.items(), start=1)]
+    lines = text(run_history(detail(run(), checkpoints=history)))
+    assert all(words in lines for words in ("1 ✓ ask Publish?", "2 ✓ take m", "3 ✓ step fetch"))
+
+
 def test_a_history_folds_what_is_alike_and_keeps_what_differs() -> None:
     many = [checkpoint(node) for node in range(2, 42)]
     many[3] = replace(many[3], is_failed=True)

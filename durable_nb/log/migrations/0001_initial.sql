@@ -60,6 +60,7 @@ CREATE TABLE run (
     cancel_with_parent INTEGER NOT NULL DEFAULT 1,
     forked_from   INTEGER REFERENCES run (number),
     seeds         TEXT,                   -- of a fork: JSON [[first node, seed], ...] that chance is drawn from
+    event_floor   INTEGER NOT NULL,       -- events up to this one were accepted before it: its mailboxes begin above
     created_at    REAL NOT NULL,
     -- current state
     status        TEXT NOT NULL DEFAULT 'QUEUED' CHECK (status IN ('QUEUED', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
@@ -96,7 +97,8 @@ CREATE INDEX run_blocked ON run (task) WHERE blocked_reason IS NOT NULL;
 CREATE INDEX run_created ON run (created_at);
 CREATE INDEX run_due ON run (due_at) WHERE due_at IS NOT NULL;
 
--- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own.
+-- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own. Parent 0: it inherits
+-- nothing, since the run was continued as new.
 CREATE TABLE branch (
     run        INTEGER NOT NULL REFERENCES run (number),
     branch     INTEGER NOT NULL,
@@ -104,6 +106,19 @@ CREATE TABLE branch (
     cut        INTEGER NOT NULL,
     dropped    TEXT NOT NULL,             -- JSON list of nodes below the cut
     reason     TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    PRIMARY KEY (run, branch)
+) STRICT, WITHOUT ROWID;
+
+-- A run that was continued as new: from this branch on it has an input of its own. The first history has no row.
+CREATE TABLE history (
+    run        INTEGER NOT NULL REFERENCES run (number),
+    branch     INTEGER NOT NULL,          -- the first of the history
+    input      ANY NOT NULL,
+    signature  BLOB,
+    mailboxes  TEXT NOT NULL,             -- JSON list of [key, scope, which, sequence number of the last event taken]
+    seq_before INTEGER NOT NULL,          -- outcomes of the run up to this one belong to earlier histories
+    run_before INTEGER NOT NULL,          -- its children have higher numbers
     created_at REAL NOT NULL,
     PRIMARY KEY (run, branch)
 ) STRICT, WITHOUT ROWID;
@@ -142,6 +157,21 @@ CREATE TABLE cancel (
     PRIMARY KEY (run, branch)
 ) STRICT, WITHOUT ROWID;
 
+-- What a task asks a person at a checkpoint; the answer, with who gave it and when, is the checkpoint's outcome.
+CREATE TABLE question (
+    run       INTEGER NOT NULL REFERENCES run (number),
+    branch    INTEGER NOT NULL,
+    node      INTEGER NOT NULL,
+    text      ANY NOT NULL,
+    schema    TEXT NOT NULL,              -- JSON Schema of the answer
+    assignees TEXT NOT NULL,              -- JSON list of names
+    asked_at  REAL NOT NULL,
+    due_at    REAL,                       -- no answer is taken from then on
+    PRIMARY KEY (run, branch, node)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX question_asked ON question (asked_at, run, branch, node);
+
 -- The open conditions of a wait that is not satisfied yet; gone when its checkpoint is.
 CREATE TABLE wait (
     run          INTEGER NOT NULL,
@@ -149,22 +179,26 @@ CREATE TABLE wait (
     node         INTEGER NOT NULL,
     item         INTEGER NOT NULL,
     group_number INTEGER NOT NULL,
-    kind         TEXT NOT NULL CHECK (kind IN ('sleep', 'event')),
+    kind         TEXT NOT NULL CHECK (kind IN ('sleep', 'event', 'ask')),
     name         TEXT NOT NULL,           -- the readable key of its data
     due_at       REAL,
     key          TEXT,
     scope        TEXT,
     expression   TEXT,
-    schema       TEXT,                    -- JSON Schema of the payloads that match
+    schema       TEXT,                    -- JSON Schema of the payloads that match, or of the answer
     floor        INTEGER,                 -- events up to this one were accepted before it was registered
+    since        REAL,                    -- events at or below the floor count too from then on, and are still to be looked at
     matched_at   REAL,                    -- -1: closed, since its run ended, left it behind or gave it up
     data         ANY,
+    event        INTEGER,                 -- the one that matched
     filter_error TEXT,                    -- the last error of its filter, shown to people
     PRIMARY KEY (run, branch, node, item)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX wait_due ON wait (due_at) WHERE due_at IS NOT NULL AND matched_at IS NULL;
 CREATE INDEX wait_key ON wait (key) WHERE key IS NOT NULL AND matched_at IS NULL;
+CREATE INDEX wait_back ON wait (run, branch, node, item) WHERE since IS NOT NULL AND matched_at IS NULL;
+CREATE INDEX wait_inbox ON wait (run, branch, node) WHERE schema IS NOT NULL AND matched_at IS NULL;
 
 CREATE TABLE event (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -178,7 +212,8 @@ CREATE TABLE event (
 ) STRICT;
 
 CREATE INDEX event_pending ON event (key, seq) WHERE matched = 0;
-CREATE INDEX event_key ON event (key, scope, seq);
+CREATE INDEX event_key ON event (key, seq);
+CREATE INDEX event_scope ON event (key, scope, seq, accepted_at) WHERE scope IS NOT NULL;
 
 -- The runs whose waits an event satisfied or advanced.
 CREATE TABLE event_run (

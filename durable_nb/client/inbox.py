@@ -1,0 +1,83 @@
+"""`durable.inbox`."""
+
+from __future__ import annotations
+
+import builtins
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from durable_nb.client.forms import Group, sync_form
+from durable_nb.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from durable_nb.log.questions import InboxItem
+
+
+class Inbox(Group):
+    """`durable.inbox`: the questions that tasks ask people, and their answers.
+
+    Example:
+        >>> for item in durable.inbox.list(assignee="ada"):  # doctest: +SKIP
+        ...     print(item.id, item.question)
+        01K…/1/3 Publish the report?
+        >>> durable.inbox.answer("01K…/1/3", True, by="ada")  # doctest: +SKIP
+    """
+
+    async def aio_list(
+        self, *, status: str | None = "open", assignee: str | None = None, limit: int = 100, offset: int = 0
+    ) -> builtins.list[InboxItem]:
+        """Give questions: the open ones, the oldest run's first, or those of another status, the newest first.
+
+        Args:
+            status: ``"open"``, ``"answered"``, ``"timed out"``, ``"withdrawn"``, or None for all of `ctx.aio_ask`. Waits for
+                an event whose payload has a type are among the open ones.
+            assignee: only those that name this person.
+        """
+        from durable_nb.log import questions
+
+        if status is not None and status not in questions.STATUSES:
+            raise ArgumentError(f"status={status!r} is unknown: give one of {', '.join(questions.STATUSES)}, or None.")
+        engine = self._host.engine
+        values: dict[str, Any] = {
+            "status": status,
+            "assignee": assignee,
+            "limit": limit,
+            "offset": offset,
+            "now": engine.clock.now(),
+        }
+        return await self._on_loop(lambda: engine.reader.run(partial(questions.list_items, **values)))
+
+    list = sync_form(aio_list)
+
+    async def aio_get(self, question: str) -> InboxItem:
+        """Give a question, with its answer if there is one.
+
+        Raises:
+            UnknownQuestionError: none has this id.
+        """
+        from durable_nb.log import questions
+
+        engine = self._host.engine
+        _, item = await self._on_loop(lambda: engine.reader.run(partial(questions.find, name=question, now=engine.clock.now())))
+        return item
+
+    get = sync_form(aio_get)
+
+    async def aio_answer(self, question: str, value: object, *, by: str | None = None) -> None:
+        """Answer a question. For a wait for an event it pushes that event.
+
+        Args:
+            question: its id. value: a JSON value, or a model, that fits `InboxItem.schema`.
+            by: who answers; recorded with the answer.
+
+        Raises:
+            InputValidationError: the answer does not fit, field by field; the question stays open.
+            AlreadyAnsweredError: somebody was faster. QuestionClosedError: its time is over, or its run has ended.
+            UnknownQuestionError: none has this id.
+        """
+        from durable_nb.engine.asking import answer
+
+        engine = self._host.engine
+        await self._on_loop(lambda: answer(engine, question, value, by=by))
+
+    answer = sync_form(aio_answer)

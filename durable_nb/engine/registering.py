@@ -1,0 +1,57 @@
+"""Registering the conditions of a wait, together with the checkpoint that asks for them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from durable_nb.log import checkpoints, waits
+from durable_nb.log.records import Ask, Completion, NewWait
+from durable_nb.tasks.payload import check_text
+
+if TYPE_CHECKING:
+    from durable_nb.engine.execution import Execution
+    from durable_nb.engine.waiting import Pending
+
+
+def nothing(connection: sqlite3.Connection, node: int) -> None:
+    """Write nothing more."""
+
+
+def register(
+    execution: Execution,
+    ask: Ask,
+    new_waits: Sequence[NewWait],
+    *,
+    at: float,
+    first: Callable[[sqlite3.Connection, int], Completion | None] = nothing,
+) -> tuple[int, Pending]:
+    """Ask for conditions to become true.
+
+    Args:
+        at: the time from which their sleeps count.
+        first: what the same transaction writes before; where it gives a completion, no condition is registered.
+
+    Raises:
+        InputValidationError: a name that the log cannot hold; nothing was asked.
+    """
+    for wait in new_waits:
+        for text in (wait.name, wait.key, wait.scope, wait.expression):
+            if text is not None:
+                check_text(text, of="a name in a wait")
+    engine, claim = execution.engine, execution.claim
+
+    def write(connection: sqlite3.Connection, node: int) -> Completion | None:
+        place = (claim.number, claim.branch, node)
+        checkpoints.add_ask(connection, *place, ask, at=at)
+        return first(connection, node) or waits.register(connection, *place, new_waits, at=at)
+
+    def after(is_written: bool) -> None:
+        due = [wait.due_at for wait in new_waits if wait.due_at is not None]
+        if is_written and due:
+            engine.timers.consider(min(due))
+        if is_written and any(wait.since is not None for wait in new_waits):
+            engine.matcher.look_back_soon()
+
+    return execution.ask(ask, write, after)
