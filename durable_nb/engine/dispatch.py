@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
     from durable_nb.tasks.task import Lane, Task
 
+NO_CUT = 2**62  # beyond every node
 NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError)
 
 
@@ -231,7 +232,7 @@ class Dispatcher:
 
     async def _run_regular(self, claim: Claim, task: Task[Any], lane: Lane) -> None:
         engine = self._engine
-        running = engine.regular_runs[claim.number] = RegularRun(engine, claim, task, lane)
+        running = engine.regulars[claim.number] = RegularRun(engine, claim, task, lane)
         try:
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
             outcome = Outcome(await running.run(value, Context(engine, claim, task, value)))
@@ -245,7 +246,7 @@ class Dispatcher:
         else:
             await self._finish(claim, "COMPLETED", outcome, worked=0.0)
         finally:
-            del engine.regular_runs[claim.number]
+            del engine.regulars[claim.number]
 
     async def _run_durable(self, claim: Claim, task: Task[Any]) -> None:
         engine, history = self._engine, []
@@ -297,10 +298,12 @@ class Dispatcher:
         ready_at = at + task.options.backoff(claim.retry_count + 1)
 
         def work(connection: sqlite3.Connection) -> None:
-            branch = claim.branch
-            if cut is not None:
+            branch, (limit, failed) = claim.branch, cut or (NO_CUT, [])
+            dropped = {*failed, *checkpoints.abandoned_waits(connection, claim.number, branch)}
+            if cut is not None or dropped:
+                kept_out = sorted(node for node in dropped if node < limit)
                 branch = runs.open_branch(
-                    connection, claim.number, parent=claim.branch, cut=cut[0], dropped=cut[1], reason="retry", at=at
+                    connection, claim.number, parent=branch, cut=limit, dropped=kept_out, reason="retry", at=at
                 )
             runs.retry(connection, claim.number, claim.epoch, ready_at=ready_at, branch=branch, failure=failure, at=at)
 

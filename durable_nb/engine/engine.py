@@ -84,7 +84,7 @@ class Engine:
         self.probe = probe or Probe()
         self.threads = Threads("durable_nb task")
         self.executions: dict[int, Execution] = {}
-        self.regular_runs: dict[int, RegularRun] = {}
+        self.regulars: dict[int, RegularRun] = {}
         self.waiters: dict[int, list[asyncio.Future[tuple[str, Outcome]]]] = {}
         self.failure: LogFailedError | None = None
         self._is_closing = False

@@ -35,6 +35,10 @@ HISTORY = """
 SELECT node, kind, ask, fingerprint, asked_at, seq, outcome, error, abandoned, child, line, recorded_at FROM checkpoint
 WHERE run = ? AND branch = ? AND node < ? ORDER BY node"""
 
+GIVEN_UP = """
+SELECT node, abandoned = 1 AND seq IS NULL AND child IS NULL FROM checkpoint
+WHERE run = ? AND branch = ? AND node < ? ORDER BY node"""
+
 ARRIVED = "SELECT run, seq, node, branch, outcome, error FROM checkpoint WHERE run = ? AND seq > ? ORDER BY seq"
 
 
@@ -99,6 +103,19 @@ def load_history(connection: sqlite3.Connection, run: int, branch: int) -> list[
             if row[0] not in dropped and row[0] not in found:
                 found[row[0]] = _recorded(connection, row, ancestor)
     return [found[node] for node in sorted(found)]
+
+
+def abandoned_waits(connection: sqlite3.Connection, run: int, branch: int) -> list[int]:
+    """Give the nodes of a branch's lineage that its code gave up and that nothing will satisfy any more.
+
+    Another attempt may take another way and await them: it must ask them afresh, or it would wait for ever.
+    """
+    is_open: dict[int, bool] = {}
+    for ancestor, limit, dropped in _lineage(connection, run, branch):
+        for node, is_given_up in connection.execute(GIVEN_UP, (run, ancestor, limit)):
+            if node not in dropped:
+                is_open.setdefault(node, bool(is_given_up))
+    return sorted(node for node, is_given_up in is_open.items() if is_given_up)
 
 
 def branch_of(connection: sqlite3.Connection, run: int, branch: int, node: int) -> int | None:

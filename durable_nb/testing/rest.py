@@ -64,7 +64,7 @@ def _unrest_in(connection: sqlite3.Connection, engine: Engine, workers: Sequence
         if owner not in workers:
             return Unrest(f"run {run_id} of '{task}' is still owned by a dead worker")
         if owner == engine.worker:
-            execution, regular = engine.executions.get(number), engine.regular_runs.get(number)
+            execution, regular = engine.executions.get(number), engine.regulars.get(number)
             waits_here = execution is not None and execution.cursor.delivered_seq >= last_seq
             if not waits_here and not (regular is not None and regular.is_waiting):
                 return Unrest(words)

@@ -18,6 +18,7 @@ HOT = {
     "count ready": (runs.COUNT_READY, r"USING (COVERING )?INDEX run_ready"),
     "release": (runs.RELEASE_ALL, r"USING (COVERING )?INDEX run_owner"),
     "history": (checkpoints.HISTORY, r"SEARCH checkpoint USING PRIMARY KEY"),
+    "given up": (checkpoints.GIVEN_UP, r"SEARCH checkpoint USING PRIMARY KEY"),
     "arrived": (checkpoints.ARRIVED, r"USING INDEX checkpoint_seq"),
     "waiting on a child": (
         "SELECT run, branch, node FROM checkpoint WHERE child = ? AND seq IS NULL",
