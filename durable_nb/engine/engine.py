@@ -89,7 +89,7 @@ class Engine:
         self.failure: LogFailedError | None = None
         self._is_closing = False
         self._slots = slots or Slots()
-        self._work: set[asyncio.Task[Any]] = set()
+        self._work: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------ life
 
@@ -109,16 +109,15 @@ class Engine:
         await self.watch.bury_dead()
         self.clock.on_jump(lambda: self.post(self._jump))
         for work in (self.dispatcher.work(), self.timers.work(), self.watch.work()):
-            self.begin(work)
+            self._begin(work)
         self.dispatcher.look()
 
-    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Start work of the engine's own on the loop; an error in it stops the engine."""
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work, context=contextvars.Context())  # not that of the run that asked for it
         self._work.add(task)
         task.add_done_callback(self._check)
 
-    def _check(self, task: asyncio.Task[Any]) -> None:
+    def _check(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)
         if task.cancelled() or self.failure:
             return
@@ -202,7 +201,7 @@ class Engine:
             execution.cursor.skip_gap()
             execution.unhold()
 
-        self.begin(fill())
+        self._begin(fill())
 
     def ended(self, number: int, status: str, outcome: Outcome) -> None:
         """Tell those who wait for a run, if it has ended."""
@@ -338,7 +337,7 @@ class Engine:
         async def match() -> None:
             await self.matcher.match(key, "")
 
-        self.begin(match())
+        self._begin(match())
 
     async def ids_of(self, numbers: Iterable[int]) -> dict[int, str]:
         """Give the ids of runs by number."""
