@@ -70,8 +70,14 @@ leaves: st.SearchStrategy[Operation] = st.one_of(
 def composed(parts: st.SearchStrategy[Operation]) -> st.SearchStrategy[Operation]:
     """Give operations that are made of others."""
     several = st.lists(parts, min_size=1, max_size=3).map(tuple)
-    return st.one_of(st.builds(kind, several) for kind in (Series, Gather, Race, Group)) | st.one_of(
-        st.builds(Try, parts), st.builds(Sub, parts), st.builds(Rethrow, parts, parts)
+    return st.one_of(
+        st.builds(Series, several),
+        st.builds(Gather, several),
+        st.builds(Race, several),
+        st.builds(Group, several),
+        st.builds(Try, parts),
+        st.builds(Sub, parts),
+        st.builds(Rethrow, parts, parts),
     )
 
 
