@@ -106,7 +106,7 @@ class Engine:
         self.failure: LogFailedError | None = None
         self._is_closing = False
         self._slots = slots or Slots()
-        self._work: set[asyncio.Task[Any]] = set()
+        self._work: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------ life
 
@@ -133,13 +133,13 @@ class Engine:
                 take_up(self, task)
         self.dispatcher.look()
 
-    def begin(self, work: Coroutine[Any, Any, object]) -> None:
+    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
         """Start work of the engine's own on the loop; an error in it stops the engine."""
         task = self.loop.create_task(work, context=contextvars.Context())  # not that of the run that asked for it
         self._work.add(task)
         task.add_done_callback(self._check)
 
-    def _check(self, task: asyncio.Task[Any]) -> None:
+    def _check(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)
         if task.cancelled() or self.failure:
             return

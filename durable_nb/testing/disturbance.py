@@ -7,10 +7,13 @@ thread that works goes on to its end, heard by nobody.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.probe import Probe
 from durable_nb.errors import NonDeterminismError
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from durable_nb.engine.execution import Execution
     from durable_nb.engine.leaving import Left
 
+logger = logging.getLogger("durable_nb")
 AWAITED = "SELECT 1 FROM wait WHERE key = ? AND matched_at IS NULL AND (scope IS NULL OR scope = ?) LIMIT 1"
 
 
@@ -50,6 +54,7 @@ class Disturbance(Probe):
         self._replayed: set[tuple[int, int]] = set()  # run and attempt
         self._left: int | None = None  # commits until the crash
         self._is_before = False
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.commits = 0
         self.is_dead = False
         self.answers: list[Answer] = []
@@ -82,7 +87,7 @@ class Disturbance(Probe):
         """Evict the run, if it is to be replayed at every wait."""
         engine = execution.engine
         if self._always_replay and execution.is_waiting():
-            engine.begin(engine.dispatcher.evict(execution))
+            self._begin(engine, engine.dispatcher.evict(execution))
 
     def judge(self, execution: Execution, left: Left) -> Left:
         """Have a run that came to its end replayed once; park it if the replay asks for more."""
@@ -97,6 +102,17 @@ class Disturbance(Probe):
             return replace(left, outcome=None, parked=NonDeterminismError(fresh[0], "nothing (the function returned)", fresh[1]))
         return left
 
+    def _begin(self, engine: Engine, work: Coroutine[Any, Any, Any]) -> None:
+        """Start something on the loop; that the engine was killed meanwhile is no error of it."""
+        task = engine.loop.create_task(work, context=contextvars.Context())  # not that of the run that came to rest
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not self.is_dead:
+            logger.error("%s", task.exception())
+
     # ------------------------------------------------------------ answering
 
     def _answer(self, connection: sqlite3.Connection) -> None:
@@ -105,7 +121,7 @@ class Disturbance(Probe):
             if engine is not None and connection.execute(AWAITED, (answer.key, answer.scope)).fetchone():
                 self.answers.remove(answer)
                 self.pushing += 1
-                engine.post(lambda engine=engine, answer=answer: engine.begin(self._push(engine, answer)))  # type: ignore[misc]
+                engine.post(lambda engine=engine, answer=answer: self._begin(engine, self._push(engine, answer)))  # type: ignore[misc]
 
     async def _push(self, engine: Engine, answer: Answer) -> None:
         try:

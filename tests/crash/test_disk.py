@@ -30,11 +30,11 @@ IS_ALL = os.environ.get("DURABLE_NB_CRASH") == "all"
 # ---------------------------------------------------------------- full
 
 FULL = """
-import resource, sys
+import os, resource, sys
 from durable_nb import Durable
 from durable_nb.errors import DurableError, LogFailedError
 
-log, limit = sys.argv[1], int(sys.argv[2])
+log, limit, ballast = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 durable = Durable(log)
 
 @durable.task()
@@ -49,7 +49,8 @@ def forbid(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 waiting = durable.start_named(parent, 50, key="parent")
-forbid(limit)  # a write beyond it fails, as on a full disk
+if limit:
+    forbid(limit)  # a write beyond it fails, as on a full disk
 try:
     for number in range(1000):
         big.run(number)
@@ -62,6 +63,8 @@ for _ in range(2):
     except LogFailedError as error:
         print("again:", error, flush=True)
 forbid(resource.RLIM_INFINITY)  # there is space again
+if ballast:
+    os.unlink(ballast)
 durable.close()
 with durable:
     print("parent", durable.start_named(parent, 50, key="parent").result(), flush=True)
@@ -70,14 +73,12 @@ with durable:
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_FSIZE is POSIX's")
-@pytest.mark.parametrize("limit", [250_000, 400_000, 700_000] if IS_ALL else [400_000])
-def test_a_full_disk_stops_the_engine_with_a_sentence_and_loses_nothing_that_was_acknowledged(limit: int, tmp_path: Path) -> None:
-    script, log = tmp_path / "full.py", tmp_path / "log.db"
+def fill(folder: Path, log: Path, limit: int, ballast: str) -> None:
+    """Run the program until there is no space left, and on when there is again; hold what it told against the log."""
+    script = folder / "full.py"
     script.write_text(FULL)
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "JUPYTER_DATA_DIR": str(tmp_path / "data")}
-    command = [sys.executable, str(script), str(log), str(limit)]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "JUPYTER_DATA_DIR": str(folder / "data")}
+    command = [sys.executable, str(script), str(log), str(limit), ballast]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert told.returncode == 0, told.stderr
     lines = told.stdout.splitlines()
@@ -91,6 +92,32 @@ def test_a_full_disk_stops_the_engine_with_a_sentence_and_loses_nothing_that_was
     [done] = [line for line in lines if line.startswith("done")]
     assert acknowledged <= set(done.split()[1:])
     check_log(log)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MB."""
+    folder, mount = tmp_path / "disk", shutil.which("mount")
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=16m", "none", str(folder)]
+    if sys.platform != "linux" or mount is None or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system takes Linux, and the right to do so")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full_does_the_same(small_disk: Path, tmp_path: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(14_500_000))
+    fill(tmp_path, small_disk / "log.db", 0, str(ballast))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_FSIZE is POSIX's")
+@pytest.mark.parametrize("limit", [250_000, 400_000, 700_000] if IS_ALL else [400_000])
+def test_a_full_disk_stops_the_engine_with_a_sentence_and_loses_nothing_that_was_acknowledged(limit: int, tmp_path: Path) -> None:
+    fill(tmp_path, tmp_path / "log.db", limit, "")
 
 
 # ---------------------------------------------------------------- cut off

@@ -275,16 +275,21 @@ class Model:
             return None if child._main.error is None else FailedError(str(child._main.error))
         return FailedError("child") if self.world.must_fail(asked.row.child) else None
 
+    def _is_lost(self, asked: Asked) -> bool:
+        """Whether the program gave a wait up, so that nothing will satisfy it any more."""
+        row = self.world.rows[self.number].get((self.owner(asked.row.node), asked.row.node))
+        return asked.is_cancelled and not asked.row.child and (row is None or row.seq is None)
+
     def _retry(self, failure: FailedError) -> None:
         """Begin again: a failure of a checkpoint cuts the branch where it was delivered, one of the program's own keeps all."""
-        if failure.node is None:
-            self._kept = {node: self.owner(node) for node in self.asks}
-        else:
-            cut = self._asked_before[failure.node]
-            rows = self.world.rows[self.number]  # a memo that was in flight has none
-            kept = [node for node in self.asks if node < cut and node != failure.node and (self.owner(node), node) in rows]
-            self._kept = {node: self.owner(node) for node in kept}
-            self.branch += 1
+        rows = self.world.rows[self.number]  # a memo that was in flight has none
+        cut = len(self.asks) + 1 if failure.node is None else self._asked_before[failure.node]
+        lost = {node for node, asked in self.asks.items() if self._is_lost(asked)}
+        kept = [
+            node for node in self.asks if node < cut and node not in {failure.node, *lost} and (self.owner(node), node) in rows
+        ]
+        self._kept = {node: self.owner(node) for node in kept}
+        self.branch += failure.node is not None or bool(lost)
         self.attempt += 1
         self._begin()
 

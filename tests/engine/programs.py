@@ -243,6 +243,63 @@ class Race:
 
 
 @dataclass(frozen=True)
+class Group:
+    """A TaskGroup: a failure cancels the others."""
+
+    parts: tuple[Operation, ...]
+
+    async def run(self, play: Play, at: str) -> Any:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(part.run(play, f"{at}.{place}")) for place, part in enumerate(self.parts)]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        tasks = [model.spawn(part.oracle(model, f"{at}.{place}")) for place, part in enumerate(self.parts)]
+        try:
+            values = yield All(tasks)
+        except FailedError:
+            for task in tasks:
+                task.cancel()
+            raise
+        return values
+
+
+@dataclass(frozen=True)
+class Rethrow:
+    """A failure is let go on only after something else was asked, which a retry must ask again."""
+
+    part: Operation
+    then: Operation
+
+    async def run(self, play: Play, at: str) -> Any:
+        failure = None
+        try:
+            value = await self.part.run(play, f"{at}.0")
+        except TaskRunError as error:
+            failure, value = error, "failed"
+        values = [value, await self.then.run(play, f"{at}.1")]
+        if failure is not None:
+            raise failure
+        return values
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        failure = None
+        try:
+            value = yield from self.part.oracle(model, f"{at}.0")
+        except FailedError as error:
+            if error.node is None:
+                raise
+            failure, value = error, "failed"
+        values = [value, (yield from self.then.oracle(model, f"{at}.1"))]
+        if failure is not None:
+            raise failure
+        return values
+
+
+@dataclass(frozen=True)
 class Try:
     part: Operation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -228,3 +229,39 @@ def test_a_retry_leaves_no_open_wait_of_what_it_cut(bench: Bench, durable: Durab
     ref = parent.run(wait_for_result=False)
     wait_until(lambda: "second" in bench.open_waits(ref) or view(durable, ref).blocked_reason)
     assert "kept" not in bench.open_waits(ref)
+
+
+def interrupted(bench: Bench) -> None:
+    bench.crash()
+
+
+@pytest.mark.parametrize("leave", [None, interrupted])
+def test_what_an_attempt_gave_up_is_asked_afresh_by_the_next(bench: Bench, leave: Callable[[Bench], None] | None) -> None:
+    """Else a second attempt that takes another way would await what nothing satisfies any more."""
+
+    def engine() -> Durable:
+        durable = bench.durable()
+
+        @durable.durable_task(retries=1)
+        async def gives_up(input: Any, ctx: DurableContext) -> Any:
+            first = asyncio.create_task(ctx.aio_wait_for_event("first"))
+            await ctx.aio_wait_for_event("second")
+            if ctx.retry_count == 0:
+                first.cancel()
+                await asyncio.wait([first])
+                raise ValueError("the first attempt fails")
+            return await first
+
+        return durable
+
+    durable = engine()
+    ref = durable.tasks["gives_up"].run(wait_for_result=False)
+    bench.asked(ref, 2)
+    durable.event.push("second")
+    wait_until(lambda: (2, 2, "event first") in bench.asks(ref))
+    if leave is not None:
+        leave(bench)
+        durable = engine().open()
+    durable.event.push("first", "there")
+    assert durable.runs.get_run_ref(ref.workflow_run_id).result() == "there"
+    assert bench.asks(ref) == [(1, 1, "event second"), (1, 2, "event first"), (2, 2, "event first")]

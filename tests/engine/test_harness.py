@@ -305,8 +305,8 @@ def declare(h: Harness, executed: list[str]) -> Any:
 
     @h.durable.durable_task()
     async def total(input: int, ctx: DurableContext) -> int:
-        first = await ctx.aio_memo(double, int, input)
-        squares = await square.aio_run_many([square.create_bulk_run_item(number) for number in range(input)])
+        first: int = await ctx.aio_memo(double, int, input)
+        squares: list[int] = await square.aio_run_many([square.create_bulk_run_item(number) for number in range(input)])
         await ctx.aio_sleep_for(timedelta(days=1))
         answer = await ctx.aio_wait_for("a", or_(UserEventCondition("go"), SleepCondition(timedelta(days=1))))
         return int(first) + int(sum(squares)) + len(answer["CREATE"])

@@ -30,11 +30,13 @@ from tests.engine.programs import (
     Either,
     Event,
     Gather,
+    Group,
     Memo,
     Now,
     Operation,
     Play,
     Race,
+    Rethrow,
     Series,
     Sleep,
     Stumble,
@@ -51,7 +53,7 @@ STEPS_TO_THE_END = 300
 # ---------------------------------------------------------------- programs
 
 keys = st.sampled_from(KEYS)
-seconds = st.integers(0, 20)
+seconds = st.sampled_from([0, 1, 1, 2, 3, 5, 20])
 leaves: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Event, keys),
     st.builds(Sleep, seconds),
@@ -68,11 +70,18 @@ leaves: st.SearchStrategy[Operation] = st.one_of(
 def composed(parts: st.SearchStrategy[Operation]) -> st.SearchStrategy[Operation]:
     """Give operations that are made of others."""
     several = st.lists(parts, min_size=1, max_size=3).map(tuple)
-    grouped = [st.builds(kind, several) for kind in (Series, Gather, Race)]
-    return st.one_of(*grouped, st.builds(Try, parts), st.builds(Sub, parts))
+    return st.one_of(
+        st.builds(Series, several),
+        st.builds(Gather, several),
+        st.builds(Race, several),
+        st.builds(Group, several),
+        st.builds(Try, parts),
+        st.builds(Sub, parts),
+        st.builds(Rethrow, parts, parts),
+    )
 
 
-programs = st.recursive(leaves, composed, max_leaves=8)
+programs = st.recursive(leaves, composed, max_leaves=10)
 
 # ---------------------------------------------------------------- disturbances
 
@@ -188,9 +197,23 @@ def subs(program: Any, at: str) -> Iterator[tuple[str, Operation]]:
     """Give the programs of durable children by their place."""
     if isinstance(program, Sub):
         yield at, program.program
-    inner = {Sub: "program", Try: "part"}.get(type(program))
-    for place, part in enumerate([getattr(program, inner)] if inner else getattr(program, "parts", ())):
+    for place, part in enumerate(parts_of(program)):
         yield from subs(part, f"{at}.{place}")
+
+
+def parts_of(program: Any) -> tuple[Operation, ...]:
+    """Give the operations that one is made of."""
+    match program:
+        case Sub():
+            return (program.program,)
+        case Try():
+            return (program.part,)
+        case Rethrow():
+            return program.part, program.then
+        case Series() | Gather() | Race() | Group():
+            return program.parts
+        case _:
+            return ()
 
 
 class Drive:

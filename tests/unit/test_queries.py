@@ -11,7 +11,20 @@ from pathlib import Path
 import pytest
 
 from durable_nb.engine import children
-from durable_nb.log import checkpoints, endings, histories, lookback, mailboxes, questions, reads, runs, streams, waits, workflows
+from durable_nb.log import (
+    branches,
+    checkpoints,
+    endings,
+    histories,
+    lookback,
+    mailboxes,
+    questions,
+    reads,
+    runs,
+    streams,
+    waits,
+    workflows,
+)
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
@@ -19,6 +32,7 @@ HOT = {
     "count ready": (runs.COUNT_READY, r"USING (COVERING )?INDEX run_ready"),
     "release": (runs.RELEASE_ALL, r"USING (COVERING )?INDEX run_owner"),
     "history": (checkpoints.HISTORY, r"SEARCH checkpoint USING PRIMARY KEY"),
+    "unsatisfied": (branches.UNSATISFIED, r"SEARCH checkpoint USING PRIMARY KEY"),
     "arrived": (checkpoints.ARRIVED, r"USING INDEX checkpoint_seq"),
     "waiting on a child": (
         "SELECT run, branch, node FROM checkpoint WHERE child = ? AND seq IS NULL",

@@ -12,7 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SCRIPTS = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "with durable:" in block]
+SCRIPTS = [
+    block
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    if "with durable:" in block or "with harness(" in block
+]
 
 
 @pytest.mark.slow
