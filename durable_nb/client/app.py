@@ -15,8 +15,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.client.cel import CEL
+from durable_nb.client.cron import Crons
 from durable_nb.client.events import Events
+from durable_nb.client.queue import Queue
+from durable_nb.client.rate_limits import RateLimits
 from durable_nb.client.runs import Runs
+from durable_nb.client.scheduled import Scheduled
 from durable_nb.engine.current import CURRENT
 from durable_nb.errors import DeclarationError, EngineStoppedError, InertLogError, SyncCallError
 from durable_nb.log.connection import Durability, prepare
@@ -73,6 +78,11 @@ class Durable:
         self.tasks = Registry()
         self.event = Events(self, "durable.event")
         self.runs = Runs(self, "durable.runs")
+        self.cron = Crons(self, "durable.cron")
+        self.scheduled = Scheduled(self, "durable.scheduled")
+        self.rate_limits = RateLimits(self, "durable.rate_limits")
+        self.queue = Queue(self, "durable.queue")
+        self.cel = CEL(self)
         self.home = home
         self._durability: Durability = durability
         self._slots = slots
@@ -96,7 +106,9 @@ class Durable:
             name: the function's name by default.
             options: `description`, `input_validator` (a type, else the annotation of `input`), `retries`, `backoff_factor`,
                 `backoff_max_seconds` (seconds), `execution_timeout`, `schedule_timeout` (timedelta, seconds or ``"90s"``),
-                `default_priority` (1 to 3), `default_additional_metadata`.
+                `default_priority` (1 to 3), `default_additional_metadata`; `concurrency` (a number, a `ConcurrencyExpression`, or
+                a list of them), `rate_limits` (a list of `RateLimit`), `idempotency`; `on_events` (keys, ``*`` for any
+                characters), `default_filters` (a list of `DefaultFilter`), `on_crons` (cron expressions, or a `Cron` each).
 
         Raises:
             DeclarationError: a signature or option that cannot work.
@@ -119,10 +131,17 @@ class Durable:
         )
 
     def add(self, task: Task[Any]) -> Task[Any]:
-        """Serve a task from now on; one of the same name is replaced."""
+        """Serve a task from now on; one of the same name is replaced.
+
+        Raises:
+            DeclarationError: an expression of its options cannot work; nothing is changed.
+        """
+        from durable_nb.engine.flow import check_declared
+
+        check_declared(task)
         self.tasks.add(task)
         if self._engine is not None:
-            self._engine.post(self._engine.dispatcher.look)
+            self._engine.declared(task)
         return task
 
     # ------------------------------------------------------------ the engine

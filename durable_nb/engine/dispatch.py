@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.engine.context import Context
 from durable_nb.engine.durable_context import DurableContext
 from durable_nb.engine.execution import Execution, Left
+from durable_nb.engine.flow import tell_ended
 from durable_nb.engine.inline import is_cancelled
 from durable_nb.engine.regular import RegularRun
 from durable_nb.errors import (
@@ -34,8 +35,8 @@ from durable_nb.errors import (
     TaskRunError,
     family,
 )
-from durable_nb.log import checkpoints, runs
-from durable_nb.log.records import Claim, Failure, Outcome
+from durable_nb.log import checkpoints, queue, runs
+from durable_nb.log.records import Claim, Completion, Failure, Outcome
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import decode
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from durable_nb.engine.engine import Engine
+    from durable_nb.log.starting import Started
     from durable_nb.tasks.task import Lane, Task
 
 NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError)
@@ -63,30 +65,38 @@ class Reservation:
     `take` runs inside the writing transaction, the rest on the loop; `settle` comes after it.
     """
 
-    def __init__(self, dispatcher: Dispatcher, task: Task[Any], wanted: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, task: Task[Any] | None, wanted: int) -> None:
         self._dispatcher = dispatcher
-        self._lane = task.lane
-        self._slots = dispatcher.reserve(task, wanted)
+        self._lane: Lane = task.lane if task else "loop"
+        self._slots = dispatcher.reserve(task, wanted) if task else 0
         self._claims: list[Claim] = []
+        self._ended: list[int] = []
+        self._completions: list[Completion] = []
 
     def clear(self) -> None:
         """Begin the transaction."""
-        self._claims.clear()
+        for kept in (self._claims, self._ended, self._completions):
+            kept.clear()
 
     @property
     def is_free(self) -> bool:
         """Whether the next run finds a slot."""
         return len(self._claims) < self._slots
 
-    def take(self, claim: Claim) -> None:
-        """Give a slot to a run that was written."""
-        self._claims.append(claim)
+    def take(self, claim: Claim | None, started: Started) -> None:
+        """Give a slot to a run that was written and claimed; keep in mind which runs were cancelled for it."""
+        if claim is not None:
+            self._claims.append(claim)
+        self._ended += started.ended
+        self._completions += started.completions
 
     def settle(self, is_written: bool) -> None:
         """Start the runs that have a slot; give back the slots that were not needed."""
         started = self._claims if is_written else []
         self._dispatcher.start(started, self._lane)
         self._dispatcher.give(self._lane, self._slots - len(started))
+        if is_written:
+            self._dispatcher.tell_ended(self._ended, self._completions)
         self._dispatcher.look()
 
 
@@ -153,6 +163,10 @@ class Dispatcher:
         if self._is_short:
             self.look()
 
+    def tell_ended(self, numbers: Sequence[int], completions: Sequence[Completion]) -> None:
+        """Be told of runs that were cancelled for others."""
+        tell_ended(self._engine, numbers, completions)
+
     # ------------------------------------------------------------ claiming
 
     async def work(self) -> None:
@@ -168,23 +182,25 @@ class Dispatcher:
         defined, restored = engine.registry.served(lane)
         if not defined and not restored:
             return
-        free, at = self._free[lane], engine.clock.now()
+        free, at = max(0, self._free[lane]), engine.clock.now()
 
-        def work(connection: sqlite3.Connection) -> list[Claim]:
-            return runs.claim_ready(
+        def work(connection: sqlite3.Connection) -> queue.Claimed:
+            return queue.claim_ready(
                 connection, worker=engine.worker, home=engine.home, defined=defined, restored=restored, slots=free, at=at
             )
 
-        if free > 0:
-            self._free[lane] = 0  # nobody else may reserve them meanwhile
+        if free > 0 or lane == "durable":  # without a slot too, runs may leave their lineups, for which one is made then
+            self._free[lane] -= free  # nobody else may reserve them meanwhile
             try:
-                claims = await engine.writer.submit(work)
+                claimed = await engine.writer.submit(work)
             except DurableError:
                 self._put(lane, free)
                 return
-            self._put(lane, free - len(claims))
-            self.start(claims, lane)
-            if len(claims) == free:
+            self._put(lane, free - len(claimed.claims))
+            self.start(claimed.claims, lane)
+            if claimed.due_at is not None:
+                engine.timers.consider(claimed.due_at)
+            if claimed.has_let_in or len(claimed.claims) == free > 0:
                 self._wake.set()
         if lane == "durable" and self._free[lane] <= 0:
             await self._make_room(defined, restored)
@@ -320,7 +336,7 @@ class Dispatcher:
     async def _make_room(self, defined: Sequence[str], restored: Sequence[str]) -> None:
         """Evict waiting runs for those that are ready: lowest priority first, then the longest wait."""
         engine, now = self._engine, self._engine.clock.now()
-        ready = await engine.reader.run(lambda connection: runs.count_ready(connection, [*defined, *restored], at=now))
+        ready = await engine.reader.run(lambda connection: queue.count_ready(connection, [*defined, *restored], at=now))
         self._is_short = ready > 0
         waiting = [
             item

@@ -20,22 +20,28 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.clock import Clock
+from durable_nb.engine.declared import declare
 from durable_nb.engine.dispatch import Dispatcher, Reservation, Slots
+from durable_nb.engine.flow import Keys, idempotency_of, needs_of
 from durable_nb.engine.liveness import LifeLock
 from durable_nb.engine.matcher import Matcher
 from durable_nb.engine.registry import Registry
+from durable_nb.engine.schedules import Schedules
 from durable_nb.engine.threads import Threads
 from durable_nb.engine.timers import Timers
+from durable_nb.engine.triggers import Triggers
 from durable_nb.engine.watch import Watch
 from durable_nb.errors import EngineStoppedError, IllegalTaskOutputError, InputValidationError, LogFailedError
 from durable_nb.log import runs, waits
 from durable_nb.log.connection import Durability, connect
 from durable_nb.log.ids import new_id
-from durable_nb.log.records import ENDED, Claim, Completion, EventReport, NewRun, Outcome, format_trace
+from durable_nb.log.records import ENDED, AcceptedEvent, Claim, Completion, EventReport, NewEvent, NewRun, Outcome, format_trace
+from durable_nb.log.starting import start_run
 from durable_nb.log.writer import Writer
 from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given, encode_input
 
 if TYPE_CHECKING:
+    from durable_nb.engine.declared import Declared
     from durable_nb.engine.execution import Execution
     from durable_nb.engine.thread import EngineThread
     from durable_nb.tasks.refs import RunHost
@@ -97,10 +103,14 @@ class Engine:
         self.writer = Writer(self.writer_connection, self.path, self._fail)
         self.dispatcher = Dispatcher(self, self._slots)
         self.timers = Timers(self)
+        self.triggers = Triggers(self)
         self.matcher = Matcher(self)
+        self.schedules = Schedules(self)
         self.watch = Watch(self)
         row = (self.worker, self.home, os.getpid(), socket.gethostname(), self.clock.now())
         await self.writer.submit(lambda connection: connection.execute("INSERT INTO worker VALUES (?, ?, ?, ?, ?)", row).close())
+        await declare(self, [task for task in self.registry if not task.is_restored])
+        await self.schedules.mend()
         await self.watch.bury_dead()
         self.clock.on_jump(lambda: self.post(self._jump))
         for work in (self.dispatcher.work(), self.timers.work(), self.watch.work()):
@@ -170,6 +180,17 @@ class Engine:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(work)
 
+    def declared(self, task: Task[Any]) -> None:
+        """Be told, from any thread, that a task is served from now on."""
+
+        def work() -> None:
+            if not self._is_closing:
+                if not task.is_restored:
+                    declare(self, [task])
+                self.dispatcher.look()
+
+        self.post(work)
+
     def warn(self, message: str) -> None:
         """Tell the person something that needs no action of the program."""
         logger.warning("%s", message)
@@ -201,6 +222,10 @@ class Engine:
             for future in self.waiters.pop(number, ()):
                 if not future.done():
                     future.set_result((status, outcome))
+
+    def tell_soon(self) -> None:
+        """Have those told who wait for runs that somebody else ended."""
+        self._begin(self.watch.tell_waiters())
 
     def announce(self, number: int, status: str, outcome: Outcome, completions: Iterable[Completion]) -> None:
         """Tell everybody of a run's end: those who wait for it, and the runs whose checkpoints it satisfied."""
@@ -237,34 +262,49 @@ class Engine:
     # ------------------------------------------------------------ what users ask
 
     def new_run(
-        self, task: Task[Any], item: BulkItem, *, parent: Claim | None, index: int | None, key: str | None = None
+        self,
+        task: Task[Any] | Declared,
+        item: BulkItem,
+        *,
+        parent: Claim | None,
+        index: int | None,
+        key: str | None = None,
+        event: AcceptedEvent | None = None,
+        filter_payload: str | None = None,
     ) -> tuple[NewRun, str]:
         """Make the record of a new run; give it with its input as passed. Nothing is written.
 
         Raises:
             InputValidationError: the input does not fit, or a key or the priority cannot be.
         """
-        for text, of in ((item.child_key, "the child key"), (key, "the key")):
+        for text, of in ((item.child_key, "the child key"), (key, "the key"), (item.idempotency_key, "the idempotency key")):
             if text is not None:
                 check_text(text, of=of)
         if item.priority not in (None, 1, 2, 3):
             raise InputValidationError(f"priority={item.priority!r} is unknown: give 1 (low), 2 or 3 (high).")
         whole, passed = encode_input(item.input, task.input_adapter, of=f"the input of task '{task.name}'")
-        inherited = decode(parent.metadata) if parent else {}
-        metadata = {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}
+        inherited = decode(parent.metadata) if parent else decode(event.metadata) if event else {}
+        metadata = encode_given(
+            {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}, of="the metadata"
+        )
+        keys = Keys(task.name, whole, metadata)
         run = NewRun(
             id=new_id(),
             task=task.name,
             kind=task.kind,
             version=task.version,
             input=whole,
-            metadata=encode_given(metadata, of="the metadata"),
+            metadata=metadata,
             priority=item.priority or task.options.default_priority,
             parent=parent.number if parent else None,
             child_key=item.child_key,
             child_index=index if parent else None,
             key=key,
             home=parent.home if parent else self.home,
+            event=event.id if event else None,
+            filter_payload=filter_payload,
+            needs=needs_of(task.options, keys, task.name),
+            idempotency=idempotency_of(task.options.idempotency, item.idempotency_key, keys),
         )
         signature = self.sign(run)
         return (run if signature is None else _signed(run, signature)), passed
@@ -287,12 +327,18 @@ class Engine:
     def write_run(
         self, connection: sqlite3.Connection, run: NewRun, reservation: Reservation, *, parent_id: str | None
     ) -> tuple[int, str]:
-        """Write a run inside a transaction, owned at once where a slot is reserved; give its number and id."""
-        worker = self.worker if reservation.is_free else None
-        number, is_new = runs.create_run(connection, run, at=self.clock.now(), worker=worker)
-        if is_new and worker is not None:
-            reservation.take(runs.claim_of(run, number, parent_id=parent_id))
-        return number, run.id if is_new else runs.id_of(connection, number)
+        """Write a run inside a transaction, owned at once where a slot is reserved and no limit speaks against it.
+
+        Returns:
+            Its number and id.
+
+        Raises:
+            IdempotencyCollisionError, RateLimitError: it was not written.
+        """
+        started = start_run(connection, run, at=self.clock.now(), worker=self.worker if reservation.is_free else None)
+        claim = runs.claim_of(run, started.number, parent_id=parent_id) if started.is_claimed else None
+        reservation.take(claim, started)
+        return started.number, run.id if started.is_new else runs.id_of(connection, started.number)
 
     async def result(self, number: int) -> tuple[str, Outcome]:
         """Wait for the end of a run; give status and outcome."""
@@ -308,26 +354,21 @@ class Engine:
                 if not futures:
                     del self.waiters[number]
 
-    async def push(self, key: str, payload: object, *, scope: str | None, metadata: dict[str, object]) -> EventReport:
-        """Accept an event and match it; returns when every wait that was registered before it was considered."""
+    async def push(self, events: Sequence[NewEvent]) -> list[EventReport]:
+        """Accept events in one transaction and match them; returns when every wait and listener before them was considered."""
         self._refuse_stopped()
-        text, metadata_text = (
-            encode_given(payload, of=f"the payload of event '{key}'"),
-            encode_given(metadata, of="the metadata"),
-        )
-        event_id, at = new_id(), self.clock.now()
-        await self.writer.submit(
-            lambda connection: waits.accept(
-                connection, event_id=event_id, key=key, scope=scope, payload=text, metadata=metadata_text, at=at
-            )
-        )
-        return await self.matcher.match(key, event_id)
+        at = self.clock.now()
+        await self.writer.submit(lambda connection: [waits.accept(connection, event, at=at) for event in events])
+        reports = await self.matcher.match_all([(event.key, event.id) for event in events])
+        self.dispatcher.look()
+        return reports
 
     def match_soon(self, key: str) -> None:
         """Have the accepted events of a key matched."""
 
         async def match() -> None:
             await self.matcher.match(key, "")
+            self.dispatcher.look()
 
         self._begin(match())
 

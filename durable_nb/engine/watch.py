@@ -52,6 +52,11 @@ class Watch:
             execution = engine.executions.get(number)
             if execution is not None and last_seq > execution.cursor.delivered_seq:
                 await self.fill(execution)
+        await self.tell_waiters()
+
+    async def tell_waiters(self) -> None:
+        """Tell those who wait for runs that have ended, whoever ended them."""
+        engine = self._engine
         waited_for = list(engine.waiters)
         if waited_for:
             for number, status, outcome in await engine.reader.run(lambda connection: runs.ended_among(connection, waited_for)):

@@ -116,6 +116,34 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """A place that a new run needs in a crowd of its concurrency key ('runs'), or units of a rate limit ('rate').
+
+    Attributes:
+        most: how much there is; None for a rate limit that is set in the log.
+        seconds: the window of a rate limit.
+    """
+
+    kind: str
+    key: str
+    most: int | None
+    task: str = ""
+    expression: str = ""
+    seconds: float | None = None
+    units: int = 1
+    strategy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A key that only one run of a task may have: for some seconds, while its status is one of some, or for good."""
+
+    key: str
+    seconds: float | None = None
+    statuses: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """A run to be made. Input and metadata are JSON text."""
 
@@ -132,6 +160,10 @@ class NewRun:
     key: str | None = None
     home: str = ""
     signature: bytes | None = None
+    event: str | None = None
+    filter_payload: str | None = None
+    needs: tuple[Need, ...] = ()
+    idempotency: IdempotencyKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +188,8 @@ class Claim:
     child_index: int | None
     home: str
     signature: bytes | None
+    event: str | None
+    filter_payload: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +255,18 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event to be accepted. Payload and metadata are JSON text."""
+
+    id: str
+    key: str
+    payload: str
+    scope: str | None = None
+    metadata: str = "{}"
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedEvent:
     """An event in the log."""
 
@@ -231,13 +277,73 @@ class AcceptedEvent:
     payload: str
     metadata: str
     accepted_at: float
+    priority: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class EventReport:
-    """What an event did: the runs whose waits it satisfied or advanced, and the filters that failed on it."""
+    """What an event did: the runs whose waits it satisfied or advanced, those that it started, and what failed on it.
+
+    Attributes:
+        started_runs: ids of the runs of tasks that listen to its key.
+        near_misses: in words: filters that failed on it, payloads that do not fit, runs that exist already.
+    """
 
     event_id: str
     key: str
     matched_runs: list[str] = field(default_factory=list)
     near_misses: list[str] = field(default_factory=list)
+    started_runs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSchedule:
+    """A cron, or a run to come. Input and metadata are JSON text, times UTC seconds.
+
+    Attributes:
+        expression: of a cron; None for a single run.
+        is_declared: by the task's own `on_crons`.
+    """
+
+    id: str
+    task: str
+    name: str
+    input: str
+    home: str
+    created_at: float
+    due_at: float | None
+    expression: str | None = None
+    timezone: str = "UTC"
+    catch_up: str = "skip"
+    is_declared: bool = False
+    metadata: str = "{}"
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleView:
+    """A cron or scheduled run as the log has it: input and metadata as JSON text, times in UTC seconds.
+
+    Attributes:
+        due_at: the next tick; None where there is none any more.
+        fired_at: the last tick that was dealt with.
+        run_id: the run that it started last.
+        error: why its last tick started none.
+    """
+
+    id: str
+    task: str
+    name: str
+    expression: str | None
+    timezone: str
+    catch_up: str
+    is_declared: bool
+    input: str
+    metadata: str
+    priority: int | None
+    home: str
+    created_at: float
+    due_at: float | None
+    fired_at: float | None
+    run_id: str | None
+    error: str | None

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from durable_nb.log.checkpoints import complete
 from durable_nb.log.payloads import loaded, stored
-from durable_nb.log.records import AcceptedEvent, Completion, NewWait, Outcome
+from durable_nb.log.records import AcceptedEvent, Completion, NewEvent, NewWait, Outcome
 
 INSERT_WAIT = """
 INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor)
@@ -110,13 +110,11 @@ def _outcome(
     return Outcome(f'{{"CREATE":{{{body}}}}}')
 
 
-def accept(
-    connection: sqlite3.Connection, *, event_id: str, key: str, scope: str | None, payload: str, metadata: str, at: float
-) -> int:
+def accept(connection: sqlite3.Connection, event: NewEvent, *, at: float) -> int:
     """Store an event; from this commit on it reaches every wait that stands. Give its sequence number."""
     cursor = connection.execute(
-        "INSERT INTO event (id, key, scope, payload, metadata, accepted_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (event_id, key, scope, stored(connection, payload), metadata, at),
+        "INSERT INTO event (id, key, scope, payload, metadata, priority, accepted_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (event.id, event.key, event.scope, stored(connection, event.payload), event.metadata, event.priority, at),
     )
     assert cursor.lastrowid is not None  # noqa: S101  an INSERT of one row has it
     return cursor.lastrowid
@@ -125,7 +123,7 @@ def accept(
 def next_pending(connection: sqlite3.Connection, *, key: str | None, before: float) -> AcceptedEvent | None:
     """Give the first event (of a key) that was accepted before a time and is not wholly matched yet."""
     row = connection.execute(
-        "SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event "
+        "SELECT seq, id, key, scope, payload, metadata, accepted_at, priority FROM event "
         "WHERE matched = 0 AND (:key IS NULL OR key = :key) AND accepted_at <= :before ORDER BY seq LIMIT 1",
         {"key": key, "before": before},
     ).fetchone()
@@ -139,6 +137,7 @@ def next_pending(connection: sqlite3.Connection, *, key: str | None, before: flo
         payload=loaded(connection, row[4]) or "null",
         metadata=row[5],
         accepted_at=row[6],
+        priority=row[7],
     )
 
 
@@ -157,8 +156,13 @@ def match(
     *,
     is_last: bool,
     at: float,
+    start: Callable[[sqlite3.Connection], None] = lambda connection: None,
 ) -> list[Completion]:
-    """Record what one batch of candidates gave. Does nothing where another process was faster, or must go first."""
+    """Record what one batch of candidates gave. Does nothing where another process was faster, or must go first.
+
+    Args:
+        start: starts the runs of tasks that listen to the event; called with the last batch.
+    """
     (is_matched,) = connection.execute("SELECT matched FROM event WHERE seq = ?", (event.seq,)).fetchone()
     earlier = connection.execute(
         "SELECT 1 FROM event WHERE matched = 0 AND key = ? AND seq < ?", (event.key, event.seq)
@@ -172,13 +176,15 @@ def match(
         )
     completions = [satisfy(connection, place, data, at=at) for place in places]
     if is_last:
+        start(connection)
         connection.execute("UPDATE event SET matched = 1 WHERE seq = ?", (event.seq,))
     return [completion for completion in completions if completion is not None]
 
 
 def next_due(connection: sqlite3.Connection, *, since: float) -> float | None:
-    """Give the time of the next sleep's end, or of the first run that becomes ready after `since`; it may be past."""
+    """Give the time of the next sleep's end, of a rate's free units, or of the first run ready after `since`; it may be past."""
     rows = (
+        connection.execute("SELECT min(due_at) FROM crowd WHERE due_at IS NOT NULL").fetchone(),
         connection.execute("SELECT min(due_at) FROM wait WHERE due_at IS NOT NULL AND matched_at IS NULL").fetchone(),
         connection.execute("SELECT min(ready_at) FROM run WHERE ready_at > ?", (since,)).fetchone(),
     )

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.log import checkpoints, reads, runs, waits
+from durable_nb.log import checkpoints, queue, reads, runs, waits
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
-    "claim": (runs.CLAIM_READY, r"USING (COVERING )?INDEX run_ready"),
-    "count ready": (runs.COUNT_READY, r"USING (COVERING )?INDEX run_ready"),
+    "claim": (queue.FIND_READY, r"USING (COVERING )?INDEX run_ready"),
+    "count ready": (queue.COUNT_READY, r"USING (COVERING )?INDEX run_ready"),
     "release": (runs.RELEASE_ALL, r"USING (COVERING )?INDEX run_owner"),
     "history": (checkpoints.HISTORY, r"SEARCH checkpoint USING PRIMARY KEY"),
     "arrived": (checkpoints.ARRIVED, r"USING INDEX checkpoint_seq"),
