@@ -26,8 +26,9 @@ WHERE due_at <= :now AND (task IN (SELECT value FROM json_each(:defined))
 ORDER BY due_at LIMIT :limit"""  # noqa: S608  a constant
 
 NEXT_DUE = """
-SELECT min(due_at) FROM schedule WHERE due_at IS NOT NULL
-AND (task IN (SELECT value FROM json_each(:defined)) OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))"""
+SELECT due_at FROM schedule WHERE due_at IS NOT NULL
+AND (task IN (SELECT value FROM json_each(:defined)) OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
+ORDER BY due_at LIMIT 1"""
 
 LIST = f"""
 SELECT {COLUMNS} FROM schedule
@@ -125,7 +126,8 @@ def due(
 def next_due(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str]) -> float | None:
     """Give when the next schedule is due whose task this worker serves."""
     names = {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored))}
-    return connection.execute(NEXT_DUE, names).fetchone()[0]  # type: ignore[no-any-return]
+    row = connection.execute(NEXT_DUE, names).fetchone()
+    return None if row is None else float(row[0])
 
 
 def find(connection: sqlite3.Connection, schedule: str) -> ScheduleView | None:

@@ -11,6 +11,10 @@ from durable_nb.log import limits, queue, runs
 from durable_nb.log.control import request_cancel
 from durable_nb.log.records import Completion, NewRun
 
+FIND_TWIN = """
+SELECT run.id, run.status, expires_at, statuses FROM idempotency JOIN run ON run.number = idempotency.run
+WHERE idempotency.task = ? AND idempotency.key = ?"""
+
 
 @dataclass(slots=True)
 class Started:
@@ -61,11 +65,7 @@ def start_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker:
 def _refuse_twin(connection: sqlite3.Connection, run: NewRun, *, at: float) -> None:
     if run.idempotency is None:
         return
-    row = connection.execute(
-        "SELECT run.id, run.status, expires_at, statuses FROM idempotency JOIN run ON run.number = idempotency.run "
-        "WHERE idempotency.task = ? AND idempotency.key = ?",
-        (run.task, run.idempotency.key),
-    ).fetchone()
+    row = connection.execute(FIND_TWIN, (run.task, run.idempotency.key)).fetchone()
     if row is None:
         return
     run_id, status, expires_at, statuses = row

@@ -81,7 +81,7 @@ CREATE INDEX run_parent ON run (parent, number) WHERE parent IS NOT NULL;
 CREATE INDEX run_child_key ON run (parent, child_key) WHERE child_key IS NOT NULL;
 CREATE INDEX run_status ON run (status, number);
 CREATE INDEX run_task ON run (task, number);
-CREATE INDEX run_lineup ON run (lineup, gate, priority DESC, number) WHERE gate < 2;
+CREATE INDEX run_lineup ON run (lineup, gate, priority DESC, number) WHERE lineup IS NOT NULL;
 CREATE UNIQUE INDEX run_event ON run (event, task) WHERE event IS NOT NULL;  -- an event starts one run of a task
 
 -- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own.
@@ -284,7 +284,7 @@ CREATE TABLE schedule (
 ) STRICT;
 
 CREATE UNIQUE INDEX schedule_name ON schedule (task, name, is_declared) WHERE expression IS NOT NULL;
-CREATE INDEX schedule_due ON schedule (task, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX schedule_due ON schedule (due_at, task, home) WHERE due_at IS NOT NULL;
 
 -- Transitions of runs, in order: what the current state of `run` follows from.
 CREATE TABLE journal (
