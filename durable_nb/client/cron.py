@@ -114,7 +114,10 @@ class Crons(Group):
         def read(connection: sqlite3.Connection) -> list[CronTrigger]:
             return [_cron(view) for view in schedules.list_schedules(connection, is_cron=True, task=name)]
 
-        return await self._on_loop(lambda: engine.reader.run(read))
+        async def after_what_was_declared() -> list[CronTrigger]:
+            return await engine.writer.submit(read)
+
+        return await self._on_loop(after_what_was_declared)
 
     list = sync_form(aio_list)
 

@@ -194,7 +194,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A run's current state, for handles and views."""
+    """A run's current state, for handles and views.
+
+    Attributes:
+        gate: 0 while it waits for a place of its concurrency, or for a rate limit.
+        event: the id of the event that started it.
+    """
 
     number: int
     id: str
@@ -219,6 +224,8 @@ class RunView:
     error: Failure | None
     metadata: str = "{}"
     home: str = ""
+    gate: int = 2
+    event: str | None = None
 
     @property
     def is_ended(self) -> bool:

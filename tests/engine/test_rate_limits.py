@@ -234,6 +234,7 @@ def test_in_a_durable_task_it_is_the_outcome_of_the_child_live_and_in_replay(ben
 
     @durable.durable_task()
     async def parent(input: Any, ctx: DurableContext) -> str:
+        said = ""
         try:
             await durable.tasks["call"].aio_run(1)
         except RateLimitError as error:

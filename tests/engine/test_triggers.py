@@ -205,7 +205,7 @@ def test_a_task_that_is_declared_again_listens_to_what_it_says_now(durable: Dura
 
 
 def test_a_task_that_nobody_serves_is_queued_and_runs_when_somebody_does(bench: Bench, durable: Durable) -> None:
-    limits = {"concurrency": 1, "idempotency": TTLBasedIdempotencyConfig("input.name", None)}
+    limits: dict[str, Any] = {"concurrency": 1, "idempotency": TTLBasedIdempotencyConfig("input.name", None)}
     listen(durable, on_events=["user"], input_validator=User, default_priority=2, **limits)
     durable.open().close()
     other = bench.durable()
@@ -257,7 +257,7 @@ def test_two_engines_start_one_run_for_each_event(bench: Bench) -> None:
 
 def test_events_are_pushed_in_one_transaction_and_reported_in_order(bench: Bench, durable: Durable) -> None:
     listen(durable, on_events=["a"])
-    events = [
+    events: list[Any] = [
         BulkPushEventWithMetadata(key="a", payload=1, priority=3),
         {"key": "b", "payload": 2},
         BulkPushEventWithMetadata(key="a", payload=3, scope="s", additional_metadata={"m": 1}),
