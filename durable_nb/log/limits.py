@@ -1,7 +1,7 @@
 """Concurrency and rate limits: who is let in, in the transactions that write, claim and end runs.
 
-A run that has limits stands in a *lineup*: that of all runs with the very same limits and keys. Each key of a limit is a *crowd*,
-which holds so many runs at once ('runs'), or takes so many units in a sliding window of time ('rate').
+A run that has limits stands in a *lineup*: that of all runs of its task with the very same limits and keys. Each key of a limit
+is a *crowd*, which holds so many runs at once ('runs'), or takes so many units in a sliding window of time ('rate').
 
 Invariants:
 - places are rows, counted where they are given, so that they are given once over all processes and no crash leaks one;
@@ -26,11 +26,15 @@ from durable_nb.log.journal import journal
 from durable_nb.log.records import Completion, Need, NewRun
 
 ROUNDING = 1e-6  # seconds, more than sums of times lose
+SKEW_SECONDS = 5.0  # more than lies between the reading of the clock and the transaction, in whichever process
+RESERVE_SECONDS = 1.0  # for which units are kept for a run that is let in: its task may be paused, or served by nobody
 BATCH = 20
 
 FIND_CROWD = "SELECT number, most, seconds FROM crowd WHERE kind = ? AND task = ? AND expression = ? AND key = ?"
 TAKEN = "SELECT count(*) FROM place WHERE crowd = ? AND state > 0"
-RESERVED = "SELECT coalesce(sum(units), 0) FROM place WHERE crowd = ? AND state = 1"
+RESERVED = """
+SELECT coalesce(sum(place.units), 0), min(run.ready_at) FROM place JOIN run ON run.number = place.run
+WHERE place.crowd = ? AND place.state = 1 AND run.ready_at > ?"""
 STANDING = "SELECT run FROM place WHERE crowd = ? AND state IN (0, 1) ORDER BY run"
 HEAD = "SELECT 1 FROM run WHERE lineup = ? AND gate = 1"
 FIRST = "SELECT number, priority FROM run WHERE lineup = ? AND gate = 0 ORDER BY priority DESC, number LIMIT 1"
@@ -40,7 +44,7 @@ FROM place JOIN crowd ON crowd.number = place.crowd WHERE place.run = ?"""
 LINEUPS = """
 SELECT rank, turn, lineup FROM lineup WHERE crowd = ? AND (rank, turn, lineup) > (?, ?, ?) ORDER BY rank, turn, lineup LIMIT ?"""
 WEAKER_HEAD = """
-SELECT run.number, run.lineup FROM place JOIN run ON run.number = place.run
+SELECT run.number, run.lineup, run.priority FROM place JOIN run ON run.number = place.run
 WHERE place.crowd = ? AND place.state = 1 AND run.gate = 1 AND run.priority < ? ORDER BY run.priority, run.number DESC LIMIT 1"""
 USED_FROM = "SELECT at, units FROM spend WHERE crowd = ? ORDER BY at"
 DUE = "SELECT number FROM crowd WHERE due_at <= ?"
@@ -104,9 +108,13 @@ def put_crowd(
     return int(row[0])
 
 
-def lineup_of(crowds: Sequence[Crowd]) -> str | None:
-    """Give the lineup of a run with these crowds."""
-    return ",".join(str(crowd.number) for crowd in crowds) or None
+def lineup_of(run: NewRun, crowds: Sequence[Crowd]) -> str | None:
+    """Give the lineup of a run with these crowds: of its task and home, so that a worker serves all of it or nothing."""
+    return f"{','.join(str(crowd.number) for crowd in crowds)}:{run.task}@{run.home}" if crowds else None
+
+
+def _crowds_in(lineup: str) -> list[int]:
+    return [int(number) for number in lineup.partition(":")[0].split(",")]
 
 
 def supersede(
@@ -138,18 +146,18 @@ def supersede(
     return None, ends, completions
 
 
-def may_enter(connection: sqlite3.Connection, crowds: Sequence[Crowd], *, at: float) -> bool:
+def may_enter(connection: sqlite3.Connection, lineup: str, crowds: Sequence[Crowd], *, at: float) -> bool:
     """Whether a new run need not wait: there is room for it everywhere, and nobody waits for any of it."""
     for crowd in crowds:
         if connection.execute("SELECT 1 FROM lineup WHERE crowd = ? LIMIT 1", (crowd.number,)).fetchone():
             return False
-    lineup = lineup_of(crowds)
     return not connection.execute(HEAD, (lineup,)).fetchone() and all(_has_room(connection, crowd, at) for crowd in crowds)
 
 
 def enter(
     connection: sqlite3.Connection,
     number: int,
+    lineup: str,
     priority: int,
     crowds: Sequence[Crowd],
     *,
@@ -164,7 +172,7 @@ def enter(
         if is_claimed and crowd.kind == "rate":
             _spend(connection, crowd, at)
     if not is_let_in:
-        _stand(connection, number, lineup_of(crowds) or "", priority)
+        _stand(connection, lineup, priority)
         for crowd in crowds:
             _give_way(connection, crowd.number, priority)
         free(connection, [crowd.number for crowd in crowds])
@@ -174,13 +182,11 @@ def _give_way(connection: sqlite3.Connection, crowd: int, priority: int) -> None
     """Have a less urgent run that nobody has claimed yet stand back for one that comes now."""
     row = connection.execute(WEAKER_HEAD, (crowd, priority)).fetchone()
     if row is not None:
-        number, lineup = row
+        number, lineup, its_priority = row
         connection.execute("UPDATE run SET gate = 0 WHERE number = ?", (number,))
         connection.execute("UPDATE place SET state = 0 WHERE run = ? AND state = 1", (number,))
-        _stand(
-            connection, number, lineup, connection.execute("SELECT priority FROM run WHERE number = ?", (number,)).fetchone()[0]
-        )
-        free(connection, [int(item) for item in lineup.split(",")])
+        _stand(connection, lineup, its_priority)
+        free(connection, _crowds_in(lineup))
 
 
 # ---------------------------------------------------------------- room
@@ -196,17 +202,24 @@ def _has_room(connection: sqlite3.Connection, crowd: Crowd, at: float) -> bool:
 def _room(connection: sqlite3.Connection, crowd: Crowd, at: float) -> int:
     if crowd.kind == "runs":
         return crowd.most - int(connection.execute(TAKEN, (crowd.number,)).fetchone()[0])
+    reserved, _ = connection.execute(RESERVED, (crowd.number, at - RESERVE_SECONDS)).fetchone()
+    return _unused(connection, crowd, at) - int(reserved)
+
+
+def _unused(connection: sqlite3.Connection, crowd: Crowd, at: float) -> int:
+    """Give the units of a rate that nobody has used, reserved or not."""
     _expire(connection, crowd, at)
-    used = connection.execute("SELECT used FROM crowd WHERE number = ?", (crowd.number,)).fetchone()[0]
-    return crowd.most - int(used) - int(connection.execute(RESERVED, (crowd.number,)).fetchone()[0])
+    return crowd.most - int(connection.execute("SELECT used FROM crowd WHERE number = ?", (crowd.number,)).fetchone()[0])
 
 
 def _expire(connection: sqlite3.Connection, crowd: Crowd, at: float) -> None:
-    """Forget what was used before the window. What lies in the future, since the clock was set back, was used now."""
-    number = crowd.number
-    (late,) = connection.execute("SELECT coalesce(sum(units), 0) FROM spend WHERE crowd = ? AND at > ?", (number, at)).fetchone()
+    """Forget what was used before the window. What lies far in the future, since the clock was set back, was used now."""
+    number, ahead = crowd.number, at + SKEW_SECONDS
+    (late,) = connection.execute(
+        "SELECT coalesce(sum(units), 0) FROM spend WHERE crowd = ? AND at > ?", (number, ahead)
+    ).fetchone()
     if late:
-        connection.execute("DELETE FROM spend WHERE crowd = ? AND at > ?", (number, at))
+        connection.execute("DELETE FROM spend WHERE crowd = ? AND at > ?", (number, ahead))
         _add_spend(connection, number, late, at)
     since = at - (crowd.seconds or 0.0) + ROUNDING
     (gone,) = connection.execute(
@@ -230,16 +243,20 @@ def _spend(connection: sqlite3.Connection, crowd: Crowd, at: float) -> None:
 
 
 def _look_again(connection: sqlite3.Connection, crowd: Crowd, at: float) -> None:
-    """Note when so many units of a rate will be free as somebody waits for."""
+    """Note when so many units of a rate will be free as somebody waits for: used long enough ago, or reserved for nothing."""
     wanted = crowd.units - _room(connection, crowd, at)
+    _, reserved_at = connection.execute(RESERVED, (crowd.number, at - RESERVE_SECONDS)).fetchone()
+    if reserved_at is not None:
+        _note_due(connection, crowd.number, reserved_at + RESERVE_SECONDS)
     for spent_at, units in connection.execute(USED_FROM, (crowd.number,)):
         wanted -= units
         if wanted <= 0:
-            due_at = spent_at + (crowd.seconds or 0.0)
-            connection.execute(
-                "UPDATE crowd SET due_at = min(coalesce(due_at, ?), ?) WHERE number = ?", (due_at, due_at, crowd.number)
-            )
+            _note_due(connection, crowd.number, spent_at + (crowd.seconds or 0.0))
             return
+
+
+def _note_due(connection: sqlite3.Connection, crowd: int, due_at: float) -> None:
+    connection.execute("UPDATE crowd SET due_at = min(coalesce(due_at, ?), ?) WHERE number = ?", (due_at, due_at, crowd))
 
 
 # ---------------------------------------------------------------- lineups
@@ -310,26 +327,26 @@ def let_in(connection: sqlite3.Connection, lineup: str, *, at: float) -> bool:
     if following is None:
         _close(connection, lineup)
     else:
-        for crowd_number in lineup.split(","):
+        for crowd_number in _crowds_in(lineup):
             connection.execute(
                 "UPDATE lineup SET turn = ?, rank = ? WHERE crowd = ? AND lineup = ?",
-                (_turn(connection), -following[1], int(crowd_number), lineup),
+                (_turn(connection), -following[1], crowd_number, lineup),
             )
     return True
 
 
-def _stand(connection: sqlite3.Connection, number: int, lineup: str, priority: int) -> None:
+def _stand(connection: sqlite3.Connection, lineup: str, priority: int) -> None:
     """Have a lineup looked at when there is room in one of its crowds."""
-    for crowd in lineup.split(","):
+    for crowd in _crowds_in(lineup):
         connection.execute(
             "INSERT INTO lineup VALUES (?, ?, ?, ?) ON CONFLICT (crowd, lineup) DO UPDATE SET rank = min(rank, excluded.rank)",
-            (int(crowd), lineup, -priority, _turn(connection)),
+            (crowd, lineup, -priority, _turn(connection)),
         )
 
 
 def _close(connection: sqlite3.Connection, lineup: str) -> None:
-    for crowd in lineup.split(","):
-        connection.execute("DELETE FROM lineup WHERE crowd = ? AND lineup = ?", (int(crowd), lineup))
+    for crowd in _crowds_in(lineup):
+        connection.execute("DELETE FROM lineup WHERE crowd = ? AND lineup = ?", (crowd, lineup))
 
 
 def _turn(connection: sqlite3.Connection) -> int:
@@ -340,16 +357,16 @@ def _turn(connection: sqlite3.Connection) -> int:
 
 
 def pass_gate(connection: sqlite3.Connection, number: int, gate: int, status: str, *, at: float) -> bool:
-    """Use what a claim uses of its rates; give whether it may go on. A later attempt that may not goes back to its lineup."""
+    """Use what a claim uses of its rates; give whether it may go on, else it is back in its lineup."""
     rates = [crowd for crowd in (Crowd(*row) for row in connection.execute(NEEDS, (number,))) if crowd.kind == "rate"]
     if status != "QUEUED" or not rates:
         return True  # it goes on after an eviction or a crash, or has no rate
-    if gate == 2 and not all(_has_room(connection, crowd, at) for crowd in rates):
+    if not all(_may_spend(connection, crowd, at, is_reserved=gate == 1) for crowd in rates):
         for crowd in rates:
             connection.execute("UPDATE place SET state = 0 WHERE run = ? AND crowd = ?", (number, crowd.number))
         lineup, priority = connection.execute("SELECT lineup, priority FROM run WHERE number = ?", (number,)).fetchone()
         connection.execute("UPDATE run SET gate = 0 WHERE number = ?", (number,))
-        _stand(connection, number, lineup, priority)
+        _stand(connection, lineup, priority)
         free(connection, [crowd.number for crowd in rates])
         return False
     for crowd in rates:
@@ -357,3 +374,9 @@ def pass_gate(connection: sqlite3.Connection, number: int, gate: int, status: st
         connection.execute("UPDATE place SET state = NULL WHERE run = ? AND crowd = ?", (number, crowd.number))
     free(connection, [crowd.number for crowd in rates])
     return True
+
+
+def _may_spend(connection: sqlite3.Connection, crowd: Crowd, at: float, *, is_reserved: bool) -> bool:
+    """Whether a run that is claimed may use its units: those that were reserved for it, unless they are used meanwhile."""
+    room = _unused(connection, crowd, at) if is_reserved else _room(connection, crowd, at)
+    return room >= crowd.units or room == crowd.most

@@ -46,14 +46,13 @@ def start_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker:
     _refuse_twin(connection, run, at=at)
     crowds = limits.crowds_of(connection, run.needs)
     reason, ended, completions = limits.supersede(connection, run, crowds, at=at)
-    is_let_in = reason is None and (not crowds or limits.may_enter(connection, crowds, at=at))
+    lineup = limits.lineup_of(run, crowds)
+    is_let_in = reason is None and (lineup is None or limits.may_enter(connection, lineup, crowds, at=at))
     is_claimed = is_let_in and worker is not None and not queue.is_paused(connection, run.task)
     gate = 2 if is_claimed or not crowds else int(is_let_in)
-    number = runs.create_run(
-        connection, run, at=at, worker=worker if is_claimed else None, lineup=limits.lineup_of(crowds), gate=gate
-    )
-    if crowds:
-        limits.enter(connection, number, run.priority, crowds, is_let_in=is_let_in, is_claimed=is_claimed, at=at)
+    number = runs.create_run(connection, run, at=at, worker=worker if is_claimed else None, lineup=lineup, gate=gate)
+    if lineup is not None:
+        limits.enter(connection, number, lineup, run.priority, crowds, is_let_in=is_let_in, is_claimed=is_claimed, at=at)
     if run.idempotency is not None:
         _keep_key(connection, run, number, at=at)
     if reason is not None:

@@ -217,6 +217,29 @@ def test_a_rate_and_a_concurrency_hold_together(bench: Bench, durable: Durable) 
     assert len(calls.at) == 4
 
 
+@pytest.mark.parametrize("absent", ["paused", "served by nobody"])
+def test_a_task_that_does_not_run_keeps_no_units_from_those_that_do(bench: Bench, durable: Durable, absent: str) -> None:
+    durable.rate_limits.put("api", 1, MINUTE)
+    first = Calls(bench, durable, name="first", rate_limits=OF_API)
+    durable.tasks["first"].pause()
+    start(durable, 1, task="first")
+    if absent == "served by nobody":
+        durable.close()
+        durable = bench.durable()
+        durable.queue.unpause("first")
+    second = Calls(bench, durable, name="second", rate_limits=OF_API)
+    start(durable, 2, task="second")
+    settle(durable)
+    bench.clock.advance(2)
+    wait_until(lambda: len(second.at) == 1)
+    again = Calls(bench, durable, name="first", rate_limits=OF_API)
+    durable.queue.unpause("first")
+    settle(durable)
+    assert first.at == again.at == []
+    bench.clock.advance(60)
+    wait_until(lambda: len(first.at) + len(again.at) == 1)
+
+
 # ---------------------------------------------------------------- what is refused
 
 

@@ -73,14 +73,14 @@ def test_what_is_no_option_is_refused_with_the_form_that_it_has(given: dict[str,
 @pytest.mark.parametrize("name", ["ConcurrencyExpression", "RateLimit", "Cron", "DefaultFilter"])
 def test_text_that_the_log_cannot_hold_is_refused(name: str) -> None:
     half = "\ud800"
-    make = {
+    make: dict[str, Any] = {
         "ConcurrencyExpression": lambda: ConcurrencyExpression(half),
         "RateLimit": lambda: RateLimit(static_key=half),
         "Cron": lambda: Cron(half),
         "DefaultFilter": lambda: DefaultFilter("true", half),
-    }[name]
+    }
     with pytest.raises(DeclarationError):
-        make()
+        make[name]()
 
 
 def test_a_pattern_is_text_but_for_its_stars() -> None:

@@ -50,7 +50,7 @@ CREATE TABLE run (
     signature     BLOB,
     event         TEXT,                   -- id of the event that started it
     filter_payload TEXT,                  -- JSON: of the filter that let the event through
-    lineup        TEXT,                   -- the crowds that it may have to wait for, joined by commas; NULL: none
+    lineup        TEXT,                   -- where it waits for places: crowds, task and home; NULL: it has no limits
     created_at    REAL NOT NULL,
     -- current state
     status        TEXT NOT NULL DEFAULT 'QUEUED' CHECK (status IN ('QUEUED', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
