@@ -73,6 +73,15 @@ def to_json(task: Task[Any], home: str) -> str:
     return json.dumps(said, default=plain, sort_keys=True)
 
 
+async def declare_at_start(engine: Engine) -> None:
+    """Declare the tasks that are served when the engine starts; without a commit where the log has nothing of it to change."""
+    tasks = [task for task in engine.registry if not task.is_restored]
+    names = [task.name for task in tasks]
+    is_started_by_something = any(task.options.on_events or task.options.on_crons for task in tasks)
+    if is_started_by_something or await engine.reader.run(lambda connection: triggers.has_declared(connection, names)):
+        await declare(engine, tasks)
+
+
 def declare(engine: Engine, tasks: Sequence[Task[Any]]) -> asyncio.Future[None]:
     """Write which events and crons start these tasks, in place of what was declared before. Called on the engine's loop."""
     at = engine.clock.now()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.clock import Clock
-from durable_nb.engine.declared import declare
+from durable_nb.engine.declared import declare, declare_at_start
 from durable_nb.engine.dispatch import Dispatcher, Reservation, Slots
 from durable_nb.engine.flow import Keys, idempotency_of, needs_of
 from durable_nb.engine.liveness import LifeLock
@@ -109,7 +109,7 @@ class Engine:
         self.watch = Watch(self)
         row = (self.worker, self.home, os.getpid(), socket.gethostname(), self.clock.now())
         await self.writer.submit(lambda connection: connection.execute("INSERT INTO worker VALUES (?, ?, ?, ?, ?)", row).close())
-        await declare(self, [task for task in self.registry if not task.is_restored])
+        await declare_at_start(self)
         await self.schedules.mend()
         await self.watch.bury_dead()
         self.clock.on_jump(lambda: self.post(self._jump))

@@ -24,7 +24,10 @@ INSERT INTO listener (task, pattern, is_wild, declaration, floor)
 VALUES (?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM event))
 ON CONFLICT (task, pattern) DO UPDATE SET declaration = excluded.declaration"""
 
-NEAR_MISSES = "SELECT task, reason FROM near_miss WHERE event = ? ORDER BY task"
+HAS_DECLARED = """
+SELECT 1 FROM listener WHERE task IN (SELECT value FROM json_each(?))
+UNION ALL SELECT 1 FROM schedule
+WHERE is_declared AND expression IS NOT NULL AND task IN (SELECT value FROM json_each(?)) LIMIT 1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,12 @@ def listen(connection: sqlite3.Connection, task: str, patterns: Sequence[str], d
     )
     for pattern in patterns:
         connection.execute(LISTEN, (task, pattern, "*" in pattern, declaration))
+
+
+def has_declared(connection: sqlite3.Connection, tasks: Sequence[str]) -> bool:
+    """Whether events or crons start one of these tasks by what was declared before."""
+    names = json.dumps(list(tasks))
+    return connection.execute(HAS_DECLARED, (names, names)).fetchone() is not None
 
 
 def listeners_of(connection: sqlite3.Connection, event: AcceptedEvent) -> list[Listener]:

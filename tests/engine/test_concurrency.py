@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from durable_nb import ConcurrencyExpression, ConcurrencyLimitStrategy, Context, Durable, DurableContext
+from durable_nb import ConcurrencyExpression, ConcurrencyLimitStrategy, Context, Durable, DurableContext, EvictionPolicy
 from durable_nb.engine.clock import SystemClock
 from durable_nb.engine.dispatch import Slots
 from durable_nb.errors import DeclarationError, InputValidationError, RunCancelledError, TaskRunError
@@ -478,6 +480,49 @@ def test_the_place_of_a_killed_process_is_held_until_its_run_was_taken_over(benc
     wait_until(lambda: len(order) == 3)
     assert order == [0, 1, 2]
     wait_until(lambda: leaked(bench) == [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_happens_limits_hold_and_no_place_is_left(bench: Bench, seed: int) -> None:
+    """Retries, failures, evictions and cancels on three engines, one of which is closed in the middle."""
+    chance, lock, now, wrong = random.Random(seed), threading.Lock(), Counter[str](), list[Any]()
+    engines = [
+        bench.durable(clock=SystemClock(), slots=Slots(chance.choice([2, 50]), chance.choice([2, 50]), 2)) for _ in range(3)
+    ]
+    for durable in engines:
+
+        @durable.task(concurrency=[ConcurrencyExpression("input.user", 2), ConcurrencyExpression("'all'", 4)], retries=1)
+        async def work(input: dict[str, Any], ctx: Context) -> None:
+            with lock:
+                now[input["user"]] += 1
+                if now[input["user"]] > 2 or now.total() > 4:
+                    wrong.append(dict(now))
+            await asyncio.sleep(0.003)
+            with lock:
+                now[input["user"]] -= 1
+            if input["n"] % 7 == 0:
+                raise ValueError
+
+        policy = EvictionPolicy(ttl=timedelta(milliseconds=5))
+
+        @durable.durable_task(concurrency=ConcurrencyExpression("input.user", 3), eviction_policy=policy)
+        async def wait(input: dict[str, Any], ctx: DurableContext) -> None:
+            await ctx.aio_sleep_for(timedelta(milliseconds=20))
+
+        @durable.task(concurrency=CANCEL_OLD)
+        async def newest(input: dict[str, Any], ctx: Context) -> None:
+            await asyncio.sleep(0.003)
+
+        durable.open()
+    for n in range(120):
+        task = chance.choice(engines[: 2 if n > 60 else 3]).tasks[chance.choice(["work", "work", "wait", "newest"])]
+        task.run({"user": chance.choice("xyz"), "n": n}, wait_for_result=False, priority=chance.choice([1, 2, 3]))
+        if n == 60:
+            engines[2].close()
+    wait_until(lambda: bench.rows("SELECT count(*) FROM run WHERE status IN ('QUEUED', 'RUNNING')") == [(0,)], 30)
+    assert wrong == []
+    assert leaked(bench) == []
 
 
 # ---------------------------------------------------------------- many

@@ -204,6 +204,14 @@ def test_a_task_that_is_declared_again_listens_to_what_it_says_now(durable: Dura
     assert [len(durable.event.push(key).started_runs) for key in "abc"] == [0, 0, 0]
 
 
+def test_a_task_that_is_declared_without_events_after_a_restart_listens_no_more(bench: Bench, durable: Durable) -> None:
+    listen(durable, on_events=["a"])
+    durable.open().close()
+    again = bench.durable()
+    listen(again)
+    assert again.event.push("a").started_runs == []
+
+
 def test_a_task_that_nobody_serves_is_queued_and_runs_when_somebody_does(bench: Bench, durable: Durable) -> None:
     limits: dict[str, Any] = {"concurrency": 1, "idempotency": TTLBasedIdempotencyConfig("input.name", None)}
     listen(durable, on_events=["user"], input_validator=User, default_priority=2, **limits)
