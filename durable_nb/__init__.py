@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from durable_nb.errors import AlreadyAnsweredError as AlreadyAnsweredError
     from durable_nb.errors import AskTimeoutError as AskTimeoutError
     from durable_nb.errors import DurableError as DurableError
+    from durable_nb.errors import IdempotencyCollisionError as IdempotencyCollisionError
     from durable_nb.errors import NonDeterminismError as NonDeterminismError
     from durable_nb.errors import NonRetryableException as NonRetryableException
     from durable_nb.errors import (
@@ -28,17 +29,53 @@ if TYPE_CHECKING:
         QuestionClosedError as QuestionClosedError,
     )
     from durable_nb.errors import (
+        RateLimitError as RateLimitError,
+    )
+    from durable_nb.errors import (
         RunCancelledError as RunCancelledError,
     )
     from durable_nb.errors import (
         TaskRunError as TaskRunError,
     )
     from durable_nb.log.questions import InboxItem as InboxItem
-    from durable_nb.tasks.conditions import ParentCondition as ParentCondition
-    from durable_nb.tasks.conditions import SleepCondition as SleepCondition
-    from durable_nb.tasks.conditions import UserEventCondition as UserEventCondition
-    from durable_nb.tasks.conditions import or_ as or_
+    from durable_nb.tasks.conditions import (
+        ParentCondition as ParentCondition,
+    )
+    from durable_nb.tasks.conditions import (
+        SleepCondition as SleepCondition,
+    )
+    from durable_nb.tasks.conditions import (
+        UserEventCondition as UserEventCondition,
+    )
+    from durable_nb.tasks.conditions import (
+        or_ as or_,
+    )
     from durable_nb.tasks.depends import Depends as Depends
+    from durable_nb.tasks.events import BulkPushEventWithMetadata as BulkPushEventWithMetadata
+    from durable_nb.tasks.flow import (
+        ConcurrencyExpression as ConcurrencyExpression,
+    )
+    from durable_nb.tasks.flow import (
+        ConcurrencyLimitStrategy as ConcurrencyLimitStrategy,
+    )
+    from durable_nb.tasks.flow import (
+        Cron as Cron,
+    )
+    from durable_nb.tasks.flow import (
+        DefaultFilter as DefaultFilter,
+    )
+    from durable_nb.tasks.flow import (
+        RateLimit as RateLimit,
+    )
+    from durable_nb.tasks.flow import (
+        RateLimitDuration as RateLimitDuration,
+    )
+    from durable_nb.tasks.flow import (
+        StatusBasedIdempotencyConfig as StatusBasedIdempotencyConfig,
+    )
+    from durable_nb.tasks.flow import (
+        TTLBasedIdempotencyConfig as TTLBasedIdempotencyConfig,
+    )
     from durable_nb.tasks.options import EvictionPolicy as EvictionPolicy
     from durable_nb.tasks.payload import EmptyModel as EmptyModel
     from durable_nb.tasks.refs import RunRef as RunRef
@@ -49,13 +86,19 @@ __version__ = "0.1.0"
 HOMES = {
     "AlreadyAnsweredError": "errors",
     "AskTimeoutError": "errors",
+    "BulkPushEventWithMetadata": "tasks.events",
+    "ConcurrencyExpression": "tasks.flow",
+    "ConcurrencyLimitStrategy": "tasks.flow",
     "Context": "engine.context",
+    "Cron": "tasks.flow",
+    "DefaultFilter": "tasks.flow",
     "Depends": "tasks.depends",
     "Durable": "client",
     "DurableContext": "engine.durable_context",
     "DurableError": "errors",
     "EmptyModel": "tasks.payload",
     "EvictionPolicy": "tasks.options",
+    "IdempotencyCollisionError": "errors",
     "InboxItem": "log.questions",
     "Mailbox": "engine.mailbox",
     "NonDeterminismError": "errors",
@@ -63,11 +106,16 @@ HOMES = {
     "ParentCondition": "tasks.conditions",
     "ParentOutputError": "errors",
     "QuestionClosedError": "errors",
+    "RateLimit": "tasks.flow",
+    "RateLimitDuration": "tasks.flow",
+    "RateLimitError": "errors",
     "RunCancelledError": "errors",
     "RunRef": "tasks.refs",
     "Selected": "engine.selecting",
     "SleepCondition": "tasks.conditions",
     "SleepResult": "engine.durable_context",
+    "StatusBasedIdempotencyConfig": "tasks.flow",
+    "TTLBasedIdempotencyConfig": "tasks.flow",
     "TaskRunError": "errors",
     "UserEventCondition": "tasks.conditions",
     "Workflow": "tasks.workflow",

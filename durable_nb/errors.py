@@ -65,6 +65,29 @@ class ChildKeyConflictError(DurableError):
     """A child key was used again in the same run with another task or input."""
 
 
+class RateLimitError(DurableError):
+    """A run needs a rate limit that is not set, or more units than it ever has. Nothing was written."""
+
+
+class IdempotencyCollisionError(DurableError):
+    """A run of the task has the idempotency key already. Nothing was written.
+
+    Attributes:
+        existing_run_id: the id of that run.
+    """
+
+    def __init__(self, message: str, existing_run_id: str) -> None:
+        self.existing_run_id = existing_run_id
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[IdempotencyCollisionError], tuple[str, str]]:
+        return type(self), (str(self), self.existing_run_id)
+
+
+class UnknownScheduleError(DurableError):
+    """No cron or scheduled run has that id."""
+
+
 # ---------------------------------------------------------------- outcomes of runs
 
 

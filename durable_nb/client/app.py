@@ -16,9 +16,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.client.cel import CEL
+from durable_nb.client.cron import Crons
 from durable_nb.client.events import Events
 from durable_nb.client.inbox import Inbox
+from durable_nb.client.queue import Queue
+from durable_nb.client.rate_limits import RateLimits
 from durable_nb.client.runs import Runs
+from durable_nb.client.scheduled import Scheduled
 from durable_nb.client.streams import RunStream
 from durable_nb.engine.current import CURRENT, LIVING
 from durable_nb.errors import DeclarationError, EngineStoppedError, InertLogError, SyncCallError
@@ -85,6 +90,11 @@ class Durable:
         self.event = Events(self, "durable.event")
         self.inbox = Inbox(self, "durable.inbox")
         self.runs = Runs(self, "durable.runs")
+        self.cron = Crons(self, "durable.cron")
+        self.scheduled = Scheduled(self, "durable.scheduled")
+        self.rate_limits = RateLimits(self, "durable.rate_limits")
+        self.queue = Queue(self, "durable.queue")
+        self.cel = CEL(self)
         self.home = home
         self._durability: Durability = durability
         self._slots = slots
@@ -112,7 +122,9 @@ class Durable:
                 `backoff_max_seconds` (seconds), `execution_timeout`, `schedule_timeout` (timedelta, seconds or ``"90s"``),
                 `default_priority` (1 to 3), `default_additional_metadata`, `cancel_grace` (how long a cancelled run may clean up,
                 30 s), `deadline` (from creation on; then the run is cancelled), `on_exhausted` (``"fail"``, or ``"park"`` to
-                have a run whose retries ran out wait for a person).
+                have a run whose retries ran out wait for a person); `concurrency` (a number, a `ConcurrencyExpression`, or
+                a list of them), `rate_limits` (a list of `RateLimit`), `idempotency`; `on_events` (keys, ``*`` for any
+                characters), `default_filters` (a list of `DefaultFilter`), `on_crons` (cron expressions, or a `Cron` each).
 
         Raises:
             DeclarationError: a signature or option that cannot work.
@@ -156,14 +168,16 @@ class Durable:
         """Serve a task from now on; one of the same name is replaced.
 
         Raises:
-            ExpressionError: a condition of a workflow's task does not compile.
+            DeclarationError, ExpressionError: an expression of its options or conditions cannot work; nothing is changed.
         """
         from durable_nb.client.workflows import check, complete
+        from durable_nb.engine.flow import check_declared
 
         check(task)
+        check_declared(task)
         self.tasks.add(task)
         if self._engine is not None:
-            self._engine.post(self._engine.dispatcher.look)
+            self._engine.declared(task)
             complete(self._engine, task)
         return task
 

@@ -23,10 +23,12 @@ from durable_nb.engine.current import CURRENT
 from durable_nb.engine.execution import Execution
 from durable_nb.engine.matcher import verdict
 from durable_nb.engine.registering import register
+from durable_nb.engine.running import new_event
 from durable_nb.errors import ArgumentError, AskTimeoutError, DurableError, InputValidationError, QuestionClosedError
 from durable_nb.log import checkpoints, questions
 from durable_nb.log.records import AcceptedEvent, Completion, Failure, NewWait, Outcome
 from durable_nb.log.waits import Candidate
+from durable_nb.tasks.events import PushedEvent
 from durable_nb.tasks.options import format_duration, parse_duration
 from durable_nb.tasks.payload import check_text, decode, encode, encode_given
 from durable_nb.tasks.schemas import misfit
@@ -155,7 +157,8 @@ async def _push(engine: Engine, spot: questions.Spot, item: InboxItem, text: str
     fits, error = await asyncio.wrap_future(engine.threads.submit(lambda: verdict(candidate, event, decode(text), metadata)))
     if not fits:
         _refuse(item, error or f"its filter, {item.event_filter}, does not take it")
-    report = await engine.push(key, decode(text), scope=item.event_scope, metadata=metadata)
+    pushed = PushedEvent(key=key, payload=decode(text), scope=item.event_scope, additional_metadata=metadata)
+    [report] = await engine.push([new_event(pushed)])
     if item.run_id not in report.matched_runs:
         raise QuestionClosedError(f"Question {item.id} takes no answer any more: another event came first.")
 

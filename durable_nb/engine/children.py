@@ -15,6 +15,8 @@ from durable_nb.errors import (
     ChildKeyConflictError,
     DurableError,
     FailedTaskRunExceptionGroup,
+    IdempotencyCollisionError,
+    RateLimitError,
     RunCancelledError,
     TaskRunError,
     family,
@@ -124,13 +126,19 @@ class _Birth:
             )
             checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at)
             return checkpoints.complete(connection, claim.number, claim.branch, node, Outcome(failure=failure), at=at)
-        number = existing or engine.write_run(connection, child, self.reservation, parent_id=claim.id)[0]
+        try:
+            number = existing or engine.write_run(connection, child, self.reservation, parent_id=claim.id)[0]
+        except (IdempotencyCollisionError, RateLimitError) as error:
+            other = error.existing_run_id if isinstance(error, IdempotencyCollisionError) else ""
+            refused = Outcome(failure=Failure(type(error).__name__, str(error), run_id=other))
+            checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at)
+            return checkpoints.complete(connection, claim.number, claim.branch, node, refused, at=at)
         checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at, child=number)
         if not self._wait:
             row = connection.execute("SELECT id FROM run WHERE number = ?", (number,)).fetchone()
             ref = Outcome(json.dumps({"id": row[0], "number": number}))
             return checkpoints.complete(connection, claim.number, claim.branch, node, ref, at=at)
-        status, outcome = runs.result_of(connection, number) if existing else ("QUEUED", Outcome())
+        status, outcome = runs.result_of(connection, number)  # a new one too may be cancelled at once, by its concurrency
         return checkpoints.complete(connection, claim.number, claim.branch, node, outcome, at=at) if status in ENDED else None
 
 
@@ -193,4 +201,8 @@ def error_of(failure: Failure) -> Any:
         return ChildKeyConflictError(failure.message)
     if failure.members:
         return FailedTaskRunExceptionGroup(failure.message, [member.to_error() for member in failure.members])
+    if failure.type == IdempotencyCollisionError.__name__:
+        return IdempotencyCollisionError(failure.message, failure.run_id)
+    if failure.type == RateLimitError.__name__:
+        return RateLimitError(failure.message)
     return failure.to_error()

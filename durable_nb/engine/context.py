@@ -118,6 +118,11 @@ class Context:
         return decode(self._claim.metadata)  # type: ignore[no-any-return]
 
     @property
+    def filter_payload(self) -> dict[str, Any]:
+        """The payload of the `DefaultFilter` that let the event through which started the run; empty where there is none."""
+        return decode(self._claim.filter_payload) if self._claim.filter_payload else {}
+
+    @property
     def child_index(self) -> int | None:
         """Its place among the children of one bulk call, from 0."""
         return self._claim.child_index

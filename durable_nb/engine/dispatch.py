@@ -32,8 +32,8 @@ from durable_nb.errors import (
     ScheduleTimeoutError,
     StaleEpochError,
 )
-from durable_nb.log import branches, checkpoints, runs
-from durable_nb.log.records import Claim, Failure, Outcome, Recorded
+from durable_nb.log import branches, checkpoints, queue, runs
+from durable_nb.log.records import Claim, Effects, Failure, Outcome, Recorded
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import decode
 
@@ -122,6 +122,10 @@ class Dispatcher:
         if self._is_short:
             self.look()
 
+    def apply(self, effects: Effects) -> None:
+        """Be told of runs that were cancelled for others."""
+        self._engine.apply(effects)
+
     # ------------------------------------------------------------ claiming
 
     async def work(self) -> None:
@@ -137,23 +141,25 @@ class Dispatcher:
         defined, restored = engine.registry.served(lane)
         if not (defined or restored) or not engine.lifespan.is_entered:
             return
-        free, at = self._free[lane], engine.clock.now()
+        free, at = max(0, self._free[lane]), engine.clock.now()
 
-        def work(connection: sqlite3.Connection) -> list[Claim]:
-            return runs.claim_ready(
+        def work(connection: sqlite3.Connection) -> queue.Claimed:
+            return queue.claim_ready(
                 connection, worker=engine.worker, home=engine.home, defined=defined, restored=restored, slots=free, at=at
             )
 
-        if free > 0:
-            self._free[lane] = 0  # nobody else may reserve them meanwhile
+        if free > 0 or lane == "durable":  # without a slot too, runs may leave their lineups, for which one is made then
+            self._free[lane] -= free  # nobody else may reserve them meanwhile
             try:
-                claims = await engine.writer.submit(work)
+                claimed = await engine.writer.submit(work)
             except DurableError:
                 self._put(lane, free)
                 return
-            self._put(lane, free - len(claims))
-            self.start(claims, lane)
-            if len(claims) == free:
+            self._put(lane, free - len(claimed.claims))
+            self.start(claimed.claims, lane)
+            if claimed.due_at is not None:
+                engine.timers.consider(claimed.due_at)
+            if claimed.has_let_in or len(claimed.claims) == free > 0:
                 self._wake.set()
         if lane == "durable" and self._free[lane] <= 0:
             await self._make_room(defined, restored)
@@ -273,7 +279,7 @@ class Dispatcher:
     async def _make_room(self, defined: Sequence[str], restored: Sequence[str]) -> None:
         """Evict waiting runs for those that are ready: lowest priority first, then the longest wait."""
         engine, now = self._engine, self._engine.clock.now()
-        ready = await engine.reader.run(lambda connection: runs.count_ready(connection, [*defined, *restored], at=now))
+        ready = await engine.reader.run(lambda connection: queue.count_ready(connection, [*defined, *restored], at=now))
         self._is_short = ready > 0
         waiting = [
             item

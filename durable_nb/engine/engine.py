@@ -22,24 +22,40 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.engine.cancelling import leave
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.clock import Clock
+from durable_nb.engine.declared import declare, declare_at_start
 from durable_nb.engine.dispatch import Dispatcher, Slots
 from durable_nb.engine.finishing import Finishing
+from durable_nb.engine.flow import Keys, idempotency_of, needs_of
 from durable_nb.engine.lifespan import Lifespan, LifespanFunction
 from durable_nb.engine.liveness import LifeLock
 from durable_nb.engine.matcher import Matcher
 from durable_nb.engine.probe import Probe
 from durable_nb.engine.registry import Registry
 from durable_nb.engine.reservation import Reservation
+from durable_nb.engine.schedules import Schedules
 from durable_nb.engine.streams import Streams
 from durable_nb.engine.threads import Threads
 from durable_nb.engine.timers import Timers
+from durable_nb.engine.triggers import Triggers
 from durable_nb.engine.watch import Watch
 from durable_nb.engine.workflow import take_up
 from durable_nb.errors import EngineStoppedError, IllegalTaskOutputError, InputValidationError, LogFailedError
 from durable_nb.log import endings, runs, waits
 from durable_nb.log.connection import Durability, connect
 from durable_nb.log.ids import new_id
-from durable_nb.log.records import ENDED, Claim, Completion, Effects, EventReport, NewRun, Outcome, format_trace
+from durable_nb.log.records import (
+    ENDED,
+    AcceptedEvent,
+    Claim,
+    Completion,
+    Effects,
+    EventReport,
+    NewEvent,
+    NewRun,
+    Outcome,
+    format_trace,
+)
+from durable_nb.log.starting import start_run
 from durable_nb.log.writer import Writer
 from durable_nb.tasks.options import deadline_of
 from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given, encode_input
@@ -48,6 +64,7 @@ from durable_nb.tasks.workflow import Workflow
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from durable_nb.engine.declared import Declared
     from durable_nb.engine.execution import Execution
     from durable_nb.engine.regular import RegularRun
     from durable_nb.engine.thread import EngineThread
@@ -119,10 +136,14 @@ class Engine:
         self.writer = Writer(self.writer_connection, self.path, self._fail, self.probe.commit)
         self.dispatcher = Dispatcher(self, self._slots)
         self.timers = Timers(self)
+        self.triggers = Triggers(self)
         self.matcher = Matcher(self)
+        self.schedules = Schedules(self)
         self.watch = Watch(self)
         row = (self.worker, self.home, os.getpid(), socket.gethostname(), self.clock.now())
         await self.writer.submit(lambda connection: connection.execute("INSERT INTO worker VALUES (?, ?, ?, ?, ?)", row).close())
+        await declare_at_start(self)
+        await self.schedules.mend()
         await self.watch.bury_dead()
         self.clock.on_jump(lambda: self.post(self._jump))
         self.lifespan.enter()
@@ -202,6 +223,17 @@ class Engine:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(work)
 
+    def declared(self, task: Task[Any]) -> None:
+        """Be told, from any thread, that a task is served from now on."""
+
+        def work() -> None:
+            if not self._is_closing:
+                if not task.is_restored:
+                    declare(self, [task])
+                self.dispatcher.look()
+
+        self.post(work)
+
     def warn(self, message: str) -> None:
         """Tell the person something that needs no action of the program."""
         logger.warning("%s", message)
@@ -278,35 +310,56 @@ class Engine:
     # ------------------------------------------------------------ what users ask
 
     def new_run(
-        self, task: Task[Any], item: BulkItem, *, parent: Claim | None, index: int | None, key: str | None = None
+        self,
+        task: Task[Any] | Declared,
+        item: BulkItem,
+        *,
+        parent: Claim | None,
+        index: int | None,
+        key: str | None = None,
+        event: AcceptedEvent | None = None,
+        filter_payload: str | None = None,
     ) -> tuple[NewRun, str]:
         """Make the record of a new run; give it with its input as passed. Nothing is written.
 
         Raises:
             InputValidationError: the input does not fit, or a key or the priority cannot be.
         """
-        for text, of in ((item.child_key, "the child key"), (key, "the key")):
+        for text, of in ((item.child_key, "the child key"), (key, "the key"), (item.idempotency_key, "the idempotency key")):
             if text is not None:
                 check_text(text, of=of)
         if item.priority not in (None, 1, 2, 3):
             raise InputValidationError(f"priority={item.priority!r} is unknown: give 1 (low), 2 or 3 (high).")
         task.check_runnable()
         whole, passed = encode_input(item.input, task.input_adapter, of=f"the input of task '{task.name}'")
-        return self.run_of(task, item, whole, parent=parent, index=index, key=key), passed
+        run = self.run_of(task, item, whole, parent=parent, index=index, key=key, event=event, filter_payload=filter_payload)
+        return run, passed
 
     def run_of(
-        self, task: Task[Any], item: BulkItem, whole: str, *, parent: Claim | None, index: int | None, key: str | None = None
+        self,
+        task: Task[Any] | Declared,
+        item: BulkItem,
+        whole: str,
+        *,
+        parent: Claim | None,
+        index: int | None,
+        key: str | None = None,
+        event: AcceptedEvent | None = None,
+        filter_payload: str | None = None,
     ) -> NewRun:
         """Make the record of a new run whose input is JSON text already. May be called from any thread."""
-        inherited = decode(parent.metadata) if parent else {}
-        metadata = {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}
+        inherited = decode(parent.metadata) if parent else decode(event.metadata) if event else {}
+        metadata = encode_given(
+            {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}, of="the metadata"
+        )
+        keys = Keys(task.name, whole, metadata)
         run = NewRun(
             id=new_id(),
             task=task.name,
             kind=task.kind,
             version=task.version,
             input=whole,
-            metadata=encode_given(metadata, of="the metadata"),
+            metadata=metadata,
             priority=item.priority or task.options.default_priority,
             parent=parent.number if parent else None,
             child_key=item.child_key,
@@ -316,6 +369,10 @@ class Engine:
             deadline=deadline_of(item.deadline, task.options.deadline, self.clock.now()),
             cancel_grace=task.options.cancel_grace,
             cancel_with_parent=item.cancel_with_parent,
+            event=event.id if event else None,
+            filter_payload=filter_payload,
+            needs=needs_of(task.options, keys, task.name),
+            idempotency=idempotency_of(task.options.idempotency, item.idempotency_key, keys),
         )
         return self.signed(run)
 
@@ -346,12 +403,18 @@ class Engine:
     def write_run(
         self, connection: sqlite3.Connection, run: NewRun, reservation: Reservation, *, parent_id: str | None
     ) -> tuple[int, str]:
-        """Write a run inside a transaction, owned at once where a slot is reserved; give its number and id."""
-        worker = self.worker if reservation.is_free else None
-        number, is_new = runs.create_run(connection, run, at=self.clock.now(), worker=worker)
-        if is_new and worker is not None:
-            reservation.take(runs.claim_of(run, number, parent_id=parent_id))
-        return number, run.id if is_new else runs.id_of(connection, number)
+        """Write a run inside a transaction, owned at once where a slot is reserved and no limit speaks against it.
+
+        Returns:
+            Its number and id.
+
+        Raises:
+            IdempotencyCollisionError, RateLimitError: it was not written.
+        """
+        started = start_run(connection, run, at=self.clock.now(), worker=self.worker if reservation.is_free else None)
+        claim = runs.claim_of(run, started.number, parent_id=parent_id) if started.is_claimed else None
+        reservation.take(claim, started.effects)
+        return started.number, run.id if started.is_new else runs.id_of(connection, started.number)
 
     async def result(self, number: int) -> tuple[str, Outcome]:
         """Wait for the end of a run; give status and outcome."""
@@ -369,26 +432,21 @@ class Engine:
                 if not futures:
                     del self.waiters[number]
 
-    async def push(self, key: str, payload: object, *, scope: str | None, metadata: dict[str, object]) -> EventReport:
-        """Accept an event and match it; returns when every wait that was registered before it was considered."""
+    async def push(self, events: Sequence[NewEvent]) -> list[EventReport]:
+        """Accept events in one transaction and match them; returns when every wait and listener before them was considered."""
         self._refuse_stopped()
-        text, metadata_text = (
-            encode_given(payload, of=f"the payload of event '{key}'"),
-            encode_given(metadata, of="the metadata"),
-        )
-        event_id, at = new_id(), self.clock.now()
-        await self.writer.submit(
-            lambda connection: waits.accept(
-                connection, event_id=event_id, key=key, scope=scope, payload=text, metadata=metadata_text, at=at
-            )
-        )
-        return await self.matcher.match(key, event_id)
+        at = self.clock.now()
+        await self.writer.submit(lambda connection: [waits.accept(connection, event, at=at) for event in events])
+        reports = await self.matcher.match_all([(event.key, event.id) for event in events])
+        self.dispatcher.look()
+        return reports
 
     def match_soon(self, key: str) -> None:
         """Have the accepted events of a key matched."""
 
         async def match() -> None:
             await self.matcher.match(key, "")
+            self.dispatcher.look()
 
         self.begin(match())
 

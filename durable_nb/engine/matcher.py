@@ -7,6 +7,7 @@ be dead. Two that match the same event do no harm: what is recorded is recorded 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from durable_nb.engine.engine import Engine
+    from durable_nb.engine.triggers import Starts
 
 FilterError = tuple[waits.Place, str]
 BATCH = 200
@@ -38,11 +40,17 @@ class Matcher:
 
     async def match(self, key: str, event_id: str) -> EventReport:
         """Match all events of a key that are not matched yet; tell what the named one did."""
-        report = EventReport(event_id=event_id, key=key)
-        async with self._turn:
-            while event := await self._next(key, before=float("inf")):
-                await self._match_one(event, report if event.id == event_id else EventReport(event_id=event.id, key=key))
+        [report] = await self.match_all([(key, event_id)])
         return report
+
+    async def match_all(self, events: Sequence[tuple[str, str]]) -> list[EventReport]:
+        """Match events by key and id that were accepted together; tell what each of them did."""
+        reports = {event_id: EventReport(event_id=event_id, key=key) for key, event_id in events}
+        async with self._turn:
+            for key in dict.fromkeys(key for key, _ in events):
+                while event := await self._next(key, before=float("inf")):
+                    await self._match_one(event, reports.get(event.id) or EventReport(event_id=event.id, key=key))
+        return list(reports.values())
 
     async def recover(self) -> None:
         """Match what another process accepted and did not finish."""
@@ -83,12 +91,14 @@ class Matcher:
     async def _match_one(self, event: AcceptedEvent, report: EventReport) -> None:
         payload, metadata = decode(event.payload), decode(event.metadata)
         after, is_last = waits.BEFORE_ALL, False
+        starts = await self._engine.triggers.prepare(event, payload, metadata)
         while not is_last:
             batch = await self._candidates(event, after)
             after, is_last = (batch[-1].place if batch else after), len(batch) < BATCH
             matched, errors = await self._judge(batch, event, payload, metadata)
-            await self._record(event, matched, errors, is_last=is_last)
+            await self._record(event, matched, errors, starts, is_last=is_last)
             await self._tell(report, matched, errors)
+        starts.tell(report)
 
     async def _candidates(self, event: AcceptedEvent, after: waits.Place) -> list[waits.Candidate]:
         return await self._engine.reader.run(lambda connection: waits.candidates(connection, event, after, BATCH))
@@ -101,12 +111,12 @@ class Matcher:
         return await asyncio.wrap_future(self._engine.threads.submit(lambda: judge(batch, event, payload, metadata)))
 
     async def _record(
-        self, event: AcceptedEvent, matched: list[waits.Place], errors: list[FilterError], *, is_last: bool
+        self, event: AcceptedEvent, matched: list[waits.Place], errors: list[FilterError], starts: Starts, *, is_last: bool
     ) -> None:
         at = self._engine.clock.now()
 
         def work(connection: sqlite3.Connection) -> list[Completion]:
-            return waits.match(connection, event, matched, errors, is_last=is_last, at=at)
+            return waits.match(connection, event, matched, errors, is_last=is_last, at=at, start=starts.write)
 
         await self._engine.writer.submit(work, self._engine.route)
 

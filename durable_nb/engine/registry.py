@@ -43,6 +43,11 @@ class Registry:
         tasks = [task for task in self._tasks.values() if task.lane == lane]
         return [task.name for task in tasks if not task.is_restored], [task.name for task in tasks if task.is_restored]
 
+    def all_served(self) -> tuple[list[str], list[str]]:
+        """Give the names of all tasks: those defined here, and those merely restored from the log."""
+        tasks = list(self._tasks.values())
+        return [task.name for task in tasks if not task.is_restored], [task.name for task in tasks if task.is_restored]
+
 
 def unknown(name: str, names: dict[str, Any]) -> str:
     """Give the sentence for an unknown task, with the nearest name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.asks import ask_of
@@ -13,10 +13,11 @@ from durable_nb.engine.children import error_of, result_in_task, run_children
 from durable_nb.engine.current import CURRENT
 from durable_nb.engine.execution import Execution
 from durable_nb.engine.regular import RegularRun
-from durable_nb.errors import DurableError
+from durable_nb.errors import DurableError, InputValidationError
 from durable_nb.log import waits
 from durable_nb.log.ids import new_id
-from durable_nb.log.records import EventReport
+from durable_nb.log.records import Ask, EventReport, NewEvent
+from durable_nb.tasks.events import PushedEvent
 from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given
 from durable_nb.tasks.refs import RunRef
 
@@ -53,32 +54,72 @@ async def result(engine: Engine, ref: RunRef[Any]) -> Any:
     return value
 
 
-async def push(engine: Engine, key: str, payload: object, *, scope: str | None, metadata: dict[str, object]) -> EventReport:
-    """Push an event; inside a durable task once, as a checkpoint."""
-    check_text(key, of="an event's key")
-    if scope is not None:
-        check_text(scope, of=f"the scope of event '{key}'")
+async def push(engine: Engine, events: Sequence[PushedEvent]) -> list[EventReport]:
+    """Push events in one transaction; inside a durable task once, as a checkpoint."""
+    news = [new_event(event) for event in events]
     current = CURRENT.get()
     if not isinstance(current, Execution):
-        return await engine.push(key, payload, scope=scope, metadata=metadata)
-    text, metadata_text, event_id = (
-        encode_given(payload, of=f"the payload of event '{key}'"),
-        encode_given(metadata, of="the metadata"),
-        new_id(),
-    )
+        return await engine.push(news) if news else []
 
-    async def give_id() -> str:
-        return encode(event_id, of="an event's id")
+    async def give_ids() -> str:
+        return encode([event.id for event in news], of="the ids of events")
 
     def accept(connection: sqlite3.Connection) -> None:
-        waits.accept(
-            connection, event_id=event_id, key=key, scope=scope, payload=text, metadata=metadata_text, at=engine.clock.now()
-        )
+        for event in news:
+            waits.accept(connection, event, at=engine.clock.now())
 
-    ask = ask_of("push", f"push {key}", key, text, scope, line=current.line())
-    _, outcome = await current.inline(ask, give_id, write=accept)
-    engine.match_soon(key)
-    return EventReport(event_id=decode(outcome.value or "null"), key=key)
+    words = f"push {news[0].key}" if len(news) == 1 else f"push {len(news)} events"
+    parts = [[event.key, event.payload, event.scope] for event in news]
+    ask = ask_of("push", words, *(parts[0] if len(parts) == 1 else parts), line=current.line())
+    _, outcome = await current.inline(ask, give_ids, write=accept)
+    for key in dict.fromkeys(event.key for event in news):
+        engine.match_soon(key)
+    ids = decode(outcome.value or "null")
+    return [EventReport(event_id=event_id, key=event.key) for event_id, event in zip(ids, news, strict=True)]
+
+
+def new_event(event: PushedEvent) -> NewEvent:
+    """Make the record of an event.
+
+    Raises:
+        InputValidationError: JSON cannot hold it, or the log cannot hold its key, scope or priority; nothing was written.
+    """
+    check_text(event.key, of="an event's key")
+    if event.scope is not None:
+        check_text(event.scope, of=f"the scope of event '{event.key}'")
+    if event.priority not in (None, 1, 2, 3):
+        raise InputValidationError(f"priority={event.priority!r} is unknown: give 1 (low), 2 or 3 (high).")
+    return NewEvent(
+        id=new_id(),
+        key=event.key,
+        payload=encode_given(event.payload, of=f"the payload of event '{event.key}'"),
+        scope=event.scope,
+        metadata=encode_given(dict(event.additional_metadata), of="the metadata"),
+        priority=event.priority,
+    )
+
+
+async def recorded(
+    engine: Engine, ask: Callable[[int | None], Ask], value: object, write: Callable[[sqlite3.Connection], object]
+) -> Any:
+    """Write something that a caller changes in the log; inside a durable task once, as a checkpoint. Give the value it has then.
+
+    Args:
+        ask: is given the line of the task's source.
+    """
+    current = CURRENT.get()
+    if not isinstance(current, Execution):
+        await engine.writer.submit(write)
+        return value
+
+    async def give() -> str:
+        return encode(value, of="what is recorded")
+
+    def work(connection: sqlite3.Connection) -> None:
+        write(connection)
+
+    _, outcome = await current.inline(ask(current.line()), give, write=work)
+    return decode(outcome.value or "null")
 
 
 async def _outcome(engine: Engine, ref: RunRef[Any], task: Task[Any] | None, current: RegularRun | None) -> Any:

@@ -12,9 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from durable_nb.engine.cancelling import end_due
-from durable_nb.log import waits
+from durable_nb.log import limits, waits
+from durable_nb.log.records import Completion
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from durable_nb.engine.engine import Engine
 
 RECHECK_SECONDS = 1.0
@@ -37,7 +40,10 @@ class Alarm:
 
 
 class Timers:
-    """Fires sleeps and deadlines, wakes the dispatcher after a backoff, rings alarms. Lives on the engine's loop."""
+    """Fires sleeps, deadlines and schedules, wakes the dispatcher for backoffs and rates that are over, rings alarms.
+
+    Lives on the engine's loop.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -73,7 +79,7 @@ class Timers:
             self._wake.clear()
             self._next = None  # until it is known, whatever is to be considered wakes
             looked_at = min(looked_at, engine.clock.now())
-            in_log = await engine.reader.run(lambda connection, at=looked_at: waits.next_due(connection, since=at))  # type: ignore[misc]
+            in_log = await engine.reader.run(lambda connection, at=looked_at: self._next_due(connection, at))  # type: ignore[misc]
             self._ring()
             due = [at for at in (in_log, self._alarms[0].due_at if self._alarms else None) if at is not None]
             self._next = min(due, default=None)
@@ -91,10 +97,20 @@ class Timers:
             if ring is not None:
                 ring()
 
+    def _next_due(self, connection: sqlite3.Connection, since: float) -> float | None:
+        known = (waits.next_due(connection, since=since), self._engine.schedules.next_due(connection))
+        return min((at for at in known if at is not None), default=None)
+
     async def _fire(self, now: float) -> None:
         engine = self._engine
-        await engine.writer.submit(lambda connection: waits.fire_due(connection, at=now, limit=BATCH), engine.route)
+
+        def work(connection: sqlite3.Connection) -> list[Completion]:
+            limits.fire_due(connection, at=now)
+            return waits.fire_due(connection, at=now, limit=BATCH)
+
+        await engine.writer.submit(work, engine.route)
         await end_due(engine, now)
+        await engine.schedules.fire(now)
         engine.dispatcher.look()
 
     async def _pause(self, seconds: float) -> None:

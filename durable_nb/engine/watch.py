@@ -61,6 +61,11 @@ class Watch:
                 await self.fill(execution)
             if regular is not None and is_cancelled:
                 regular.cancel()
+        await self.tell_waiters()
+
+    async def tell_waiters(self) -> None:
+        """Tell those who wait for runs that have ended, whoever ended them."""
+        engine = self._engine
         waited_for = list(engine.waiters)
         if waited_for:
             for number, status, outcome in await engine.reader.run(lambda connection: runs.ended_among(connection, waited_for)):

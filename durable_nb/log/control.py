@@ -16,9 +16,9 @@ from durable_nb.log import runs
 from durable_nb.log.branches import cut_seeds, inherited, last_node, seeds_of, take_up
 from durable_nb.log.checkpoints import branch_of, first_branch, input_of, load_history
 from durable_nb.log.endings import cancel_children
+from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import ENDED, Cut, Effects, NewRun
-from durable_nb.log.runs import journal
 
 READY_AGAIN = """
 UPDATE run SET status = :status, ready_at = :at, branch = :branch, retry_count = retry_count + :retries, is_evicted = :is_evicted,
@@ -247,7 +247,7 @@ def fork(connection: sqlite3.Connection, number: int, node: int, new: NewRun, *,
         override: JSON text that replaces the outcome of the node, which is shared then too.
     """
     state = _state(connection, number)
-    fork_number, _ = runs.create_run(connection, new, at=at, worker=None)
+    fork_number = runs.create_run(connection, new, at=at, worker=None)
     limit = node + (override is not None)
     (last_seq,) = connection.execute("SELECT last_seq FROM run WHERE number = ?", (number,)).fetchone()
     origin = {"new": fork_number, "old": number, "branch": first_branch(connection, number, state.branch)}

@@ -14,9 +14,10 @@ from typing import Any
 from durable_nb.errors import StaleEpochError
 from durable_nb.log.branches import CLOSED
 from durable_nb.log.checkpoints import complete_waiting_on, next_seq
+from durable_nb.log.journal import journal
 from durable_nb.log.payloads import stored
 from durable_nb.log.records import CANCEL, ENDED, Claim, Completion, Cut, Effects, Failure, Outcome
-from durable_nb.log.runs import fence, journal
+from durable_nb.log.runs import fence
 
 END = """
 UPDATE run SET status = ?, output = ?, error = ?, finished_at = ?, worked = ?, due_at = NULL, blocked_reason = NULL,

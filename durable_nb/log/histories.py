@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from durable_nb.errors import StaleEpochError
 from durable_nb.log.branches import open_branch
 from durable_nb.log.checkpoints import NO_PARENT
+from durable_nb.log.journal import journal
 from durable_nb.log.mailboxes import Position, merged, positions_of
 from durable_nb.log.payloads import stored
-from durable_nb.log.runs import journal
 
 BEGIN_HISTORY = """
 INSERT INTO history (run, branch, input, signature, mailboxes, seq_before, run_before, created_at)

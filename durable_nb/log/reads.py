@@ -13,7 +13,7 @@ from durable_nb.log.records import Failure, RunView
 
 COLUMNS = (
     "number, id, task, kind, version, status, is_evicted, blocked_reason, key, parent, retry_count, invocation_count, branch, "
-    "owner, ready_at, created_at, started_at, finished_at, input, output, error, metadata, home, "
+    "owner, ready_at, gate, event, created_at, started_at, finished_at, input, output, error, metadata, home, "
     "progress, progress_message, deadline, cancelled_at"
 )
 

@@ -153,8 +153,47 @@ class Effects:
     ended: list[tuple[int, str, Outcome]] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
 
+    def add(self, other: Effects) -> None:
+        """Take in what else the transaction did."""
+        self.completions += other.completions
+        self.ended += other.ended
+        self.left += other.left
+
+    def clear(self) -> None:
+        """Begin the transaction anew."""
+        for kept in (self.completions, self.ended, self.left):
+            kept.clear()
+
 
 Cut = tuple[int, list[int]]  # from which node a branch is asked afresh, and the nodes below it that are asked afresh as well
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """A place that a new run needs in a crowd of its concurrency key ('runs'), or units of a rate limit ('rate').
+
+    Attributes:
+        most: how much there is; None for a rate limit that is set in the log.
+        seconds: the window of a rate limit.
+    """
+
+    kind: str
+    key: str
+    most: int | None
+    task: str = ""
+    expression: str = ""
+    seconds: float | None = None
+    units: int = 1
+    strategy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A key that only one run of a task may have: for some seconds, while its status is one of some, or for good."""
+
+    key: str
+    seconds: float | None = None
+    statuses: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +218,10 @@ class NewRun:
     cancel_with_parent: bool = True
     forked_from: int | None = None
     seeds: str | None = None
+    event: str | None = None
+    filter_payload: str | None = None
+    needs: tuple[Need, ...] = ()
+    idempotency: IdempotencyKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +249,7 @@ class Claim:
     seeds: str | None
     cancelled_at: float | None
     event: str | None = None
+    filter_payload: str | None = None
 
     @property
     def has_history(self) -> bool:
@@ -215,7 +259,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A run's current state, for handles and views."""
+    """A run's current state, for handles and views.
+
+    Attributes:
+        gate: 0 while it waits for a place of its concurrency, or for a rate limit.
+        event: the id of the event that started it.
+    """
 
     number: int
     id: str
@@ -244,6 +293,8 @@ class RunView:
     progress_message: str | None = None
     deadline: float | None = None
     cancelled_at: float | None = None
+    gate: int = 2
+    event: str | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -285,6 +336,18 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event to be accepted. Payload and metadata are JSON text."""
+
+    id: str
+    key: str
+    payload: str
+    scope: str | None = None
+    metadata: str = "{}"
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedEvent:
     """An event in the log."""
 
@@ -295,13 +358,73 @@ class AcceptedEvent:
     payload: str
     metadata: str
     accepted_at: float
+    priority: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class EventReport:
-    """What an event did: the runs whose waits it satisfied or advanced, and the filters that failed on it."""
+    """What an event did: the runs whose waits it satisfied or advanced, those that it started, and what failed on it.
+
+    Attributes:
+        started_runs: ids of the runs of tasks that listen to its key.
+        near_misses: in words: filters that failed on it, payloads that do not fit, runs that exist already.
+    """
 
     event_id: str
     key: str
     matched_runs: list[str] = field(default_factory=list)
     near_misses: list[str] = field(default_factory=list)
+    started_runs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSchedule:
+    """A cron, or a run to come. Input and metadata are JSON text, times UTC seconds.
+
+    Attributes:
+        expression: of a cron; None for a single run.
+        is_declared: by the task's own `on_crons`.
+    """
+
+    id: str
+    task: str
+    name: str
+    input: str
+    home: str
+    created_at: float
+    due_at: float | None
+    expression: str | None = None
+    timezone: str = "UTC"
+    catch_up: str = "skip"
+    is_declared: bool = False
+    metadata: str = "{}"
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleView:
+    """A cron or scheduled run as the log has it: input and metadata as JSON text, times in UTC seconds.
+
+    Attributes:
+        due_at: the next tick; None where there is none any more.
+        fired_at: the last tick that was dealt with.
+        run_id: the run that it started last.
+        error: why its last tick started none.
+    """
+
+    id: str
+    task: str
+    name: str
+    expression: str | None
+    timezone: str
+    catch_up: str
+    is_declared: bool
+    input: str
+    metadata: str
+    priority: int | None
+    home: str
+    created_at: float
+    due_at: float | None
+    fired_at: float | None
+    run_id: str | None
+    error: str | None

@@ -9,36 +9,18 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from durable_nb.errors import DeclarationError, StaleEpochError, UnknownRunError
-from durable_nb.log.checkpoints import input_of
+from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import ENDED, Claim, Cut, Failure, NewRun, Outcome
 
 INSERT_RUN = """
 INSERT INTO run (id, task, kind, version, input, metadata, priority, parent, child_key, child_index, key, home, signature,
-                 deadline, cancel_grace, cancel_with_parent, forked_from, seeds, due_at,
+                 deadline, cancel_grace, cancel_with_parent, forked_from, seeds, due_at, event, filter_payload, lineup, gate,
                  created_at, ready_at, status, owner, epoch, started_at, invocation_count, event_floor)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
         (SELECT coalesce(max(seq), 0) FROM event))"""
-
-CLAIM_READY = """
-UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,
-               started_at = coalesce(started_at, :now), invocation_count = invocation_count + 1
-WHERE number IN (
-    SELECT number FROM run INDEXED BY run_ready  -- else a task's whole past would be read
-    WHERE ready_at <= :now
-      AND (task IN (SELECT value FROM json_each(:defined))
-           OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
-    ORDER BY priority DESC, ready_at, number LIMIT :slots)
-RETURNING number, id, task, kind, version, input, metadata, epoch, branch, retry_count, invocation_count, worked, parent,
-          (SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent),
-          child_key, child_index, home, signature, seeds, cancelled_at, event"""
-
-COUNT_READY = """
-SELECT count(*) FROM (
-    SELECT 1 FROM run INDEXED BY run_ready WHERE ready_at <= ? AND task IN (SELECT value FROM json_each(?)) LIMIT 100)"""
 
 ENDED_AMONG = """
 SELECT number FROM run
@@ -58,18 +40,31 @@ UPDATE run SET ready_at = ?, is_evicted = (kind = 'durable_task'), owner = NULL,
 WHERE owner = ? RETURNING number, worked"""
 
 
-def create_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker: str | None) -> tuple[int, bool]:
+def find_key(connection: sqlite3.Connection, run: NewRun) -> int | None:
+    """Give the run that has the key of a new one already.
+
+    Raises:
+        DeclarationError: it is a run of another task.
+    """
+    if run.key is None:
+        return None
+    row = connection.execute("SELECT number, task FROM run WHERE key = ?", (run.key,)).fetchone()
+    if row and row[1] != run.task:
+        raise DeclarationError(f"The key '{run.key}' names a run of task '{row[1]}' in this log: take another key.")
+    return int(row[0]) if row else None
+
+
+def create_run(
+    connection: sqlite3.Connection, run: NewRun, *, at: float, worker: str | None, lineup: str | None = None, gate: int = 2
+) -> int:
     """Write a new run: queued, or, where `worker` holds a slot for it, owned by that worker at once (which saves a commit).
 
+    Args:
+        lineup, gate: where it stands (see `limits`).
+
     Returns:
-        Its number, and whether it is new: a `key` that is in the log already gives the run that has it.
+        Its number.
     """
-    if run.key is not None:
-        row = connection.execute("SELECT number, task FROM run WHERE key = ?", (run.key,)).fetchone()
-        if row and row[1] != run.task:
-            raise DeclarationError(f"The key '{run.key}' names a run of task '{row[1]}' in this log: take another key.")
-        if row:
-            return row[0], False
     claimed = worker is not None
     cursor = connection.execute(
         INSERT_RUN,
@@ -93,6 +88,10 @@ def create_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker
             run.forked_from,
             run.seeds,
             run.deadline,
+            run.event,
+            run.filter_payload,
+            lineup,
+            gate,
             at,
             None if claimed else at,
             "RUNNING" if claimed else "QUEUED",
@@ -106,35 +105,7 @@ def create_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker
     assert number is not None  # noqa: S101  an INSERT of one row has it
     if claimed:
         journal(connection, number, at, "entered", {"worker": worker})
-    return number, True
-
-
-def claim_ready(
-    connection: sqlite3.Connection,
-    *,
-    worker: str,
-    home: str,
-    defined: Sequence[str],
-    restored: Sequence[str],
-    slots: int,
-    at: float,
-) -> list[Claim]:
-    """Take up to `slots` runs that are ready and whose task this worker serves, most urgent first.
-
-    Tasks that were only restored from the log serve runs of the same home (notebook), so that one notebook does not swallow
-    another's.
-    """
-    names = {"defined": json.dumps(list(defined)), "restored": json.dumps(list(restored))}
-    rows = connection.execute(CLAIM_READY, {"worker": worker, "home": home, "slots": slots, "now": at, **names}).fetchall()
-    claims = [_claim(connection, row) for row in sorted(rows)]
-    for claim in claims:
-        journal(connection, claim.number, at, "entered", {"worker": worker})
-    return claims
-
-
-def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: float) -> int:
-    """Give how many runs of these tasks are ready, up to 100."""
-    return int(connection.execute(COUNT_READY, (at, json.dumps(list(tasks)))).fetchone()[0])
+    return number
 
 
 def claim_of(run: NewRun, number: int, *, parent_id: str | None) -> Claim:
@@ -160,19 +131,14 @@ def claim_of(run: NewRun, number: int, *, parent_id: str | None) -> Claim:
         signature=run.signature,
         seeds=run.seeds,
         cancelled_at=None,
+        event=run.event,
+        filter_payload=run.filter_payload,
     )
 
 
 def id_of(connection: sqlite3.Connection, number: int) -> str:
     """Give a run's id by its number."""
     return str(connection.execute("SELECT id FROM run WHERE number = ?", (number,)).fetchone()[0])
-
-
-def _claim(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:
-    """Give a row that `CLAIM_READY` returned, whose columns stand in the order of the record's fields."""
-    values = dict(zip(Claim.__dataclass_fields__, row, strict=True))
-    input_of_run, signature = input_of(connection, values["number"], values["branch"]) or (values["input"], values["signature"])
-    return Claim(**{**values, "input": loaded(connection, input_of_run), "signature": signature})
 
 
 def fence(connection: sqlite3.Connection, number: int, epoch: int) -> None:
@@ -254,13 +220,6 @@ def _give_back(connection: sqlite3.Connection, number: int, epoch: int, *, block
     connection.execute(GIVE_BACK, {"number": number, "epoch": epoch, "blocked": blocked, "worked": worked})
 
 
-def journal(connection: sqlite3.Connection, number: int, at: float, kind: str, data: dict[str, object]) -> None:
-    """Append a transition, with all that its new state follows from (`log/rebuild.py` has a row for each kind)."""
-    connection.execute(
-        "INSERT INTO journal (run, at, kind, data) VALUES (?, ?, ?, ?)", (number, at, kind, json.dumps(data, ensure_ascii=False))
-    )
-
-
 def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, since: float, at: float) -> list[tuple[int, int, str]]:
     """Count queueing time for tasks with a schedule time-out; give (number, epoch, task) of the runs whose time is over.
 
@@ -269,7 +228,10 @@ def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, since
         since: when this engine looked before; what lies earlier was counted by others, or no able engine lived.
     """
     over = []
+    paused = {task for (task,) in connection.execute("SELECT task FROM pause")}
     for task, limit in limits.items():
+        if task in paused:
+            continue
         rows = connection.execute(
             "SELECT number, epoch, queued, max(ready_at, coalesce(queue_seen_at, 0)) FROM run "
             "WHERE status = 'QUEUED' AND ready_at <= ? AND task = ?",

@@ -10,8 +10,8 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from durable_nb.log.journal import journal
 from durable_nb.log.records import ENDED, Claim
-from durable_nb.log.runs import journal
 
 INSERT_LINE = """
 INSERT INTO line (run, attempt, at, level, text)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from durable_nb.log.checkpoints import complete
+from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded, stored
-from durable_nb.log.records import AcceptedEvent, Completion, Failure, NewWait, Outcome
-from durable_nb.log.runs import journal
+from durable_nb.log.records import AcceptedEvent, Completion, Failure, NewEvent, NewWait, Outcome
 
 INSERT_WAIT = """
 INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor, since)
@@ -35,7 +35,7 @@ WHERE run = ? AND branch = ? AND node = ? AND item = ? AND matched_at IS NULL"""
 
 # By the index of pending events, else all that were ever accepted would be read.
 NEXT_PENDING = """
-SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event INDEXED BY event_pending
+SELECT seq, id, key, scope, payload, metadata, accepted_at, priority FROM event INDEXED BY event_pending
 WHERE matched = 0 AND (:key IS NULL OR key = :key) AND accepted_at <= :before ORDER BY seq LIMIT 1"""
 
 PENDING_BEFORE = "SELECT 1 FROM event INDEXED BY event_pending WHERE matched = 0 AND key = ? AND seq < ? LIMIT 1"
@@ -144,13 +144,11 @@ def taken(seq: int, payload: str) -> str:
     return f'{{"seq":{seq},"payload":{payload}}}'
 
 
-def accept(
-    connection: sqlite3.Connection, *, event_id: str, key: str, scope: str | None, payload: str, metadata: str, at: float
-) -> int:
+def accept(connection: sqlite3.Connection, event: NewEvent, *, at: float) -> int:
     """Store an event; from this commit on it reaches every wait that stands. Give its sequence number."""
     cursor = connection.execute(
-        "INSERT INTO event (id, key, scope, payload, metadata, accepted_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (event_id, key, scope, stored(connection, payload), metadata, at),
+        "INSERT INTO event (id, key, scope, payload, metadata, priority, accepted_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (event.id, event.key, event.scope, stored(connection, event.payload), event.metadata, event.priority, at),
     )
     assert cursor.lastrowid is not None  # noqa: S101  an INSERT of one row has it
     return cursor.lastrowid
@@ -169,6 +167,7 @@ def next_pending(connection: sqlite3.Connection, *, key: str | None, before: flo
         payload=loaded(connection, row[4]) or "null",
         metadata=row[5],
         accepted_at=row[6],
+        priority=row[7],
     )
 
 
@@ -187,8 +186,13 @@ def match(
     *,
     is_last: bool,
     at: float,
+    start: Callable[[sqlite3.Connection], None] = lambda connection: None,
 ) -> list[Completion]:
-    """Record what one batch of candidates gave. Does nothing where another process was faster, or must go first."""
+    """Record what one batch of candidates gave. Does nothing where another process was faster, or must go first.
+
+    Args:
+        start: starts the runs of tasks that listen to the event; called with the last batch.
+    """
     (is_matched,) = connection.execute("SELECT matched FROM event WHERE seq = ?", (event.seq,)).fetchone()
     earlier = connection.execute(PENDING_BEFORE, (event.key, event.seq)).fetchone()
     if is_matched or earlier:
@@ -201,13 +205,15 @@ def match(
     completions = [satisfy(connection, place, data, at=at, event=event.seq) for place in places]
     connection.executemany("INSERT OR IGNORE INTO event_run VALUES (?, ?)", [(place[0], event.seq) for place in places])
     if is_last:
+        start(connection)
         connection.execute("UPDATE event SET matched = 1 WHERE seq = ?", (event.seq,))
     return [completion for completion in completions if completion is not None]
 
 
 def next_due(connection: sqlite3.Connection, *, since: float) -> float | None:
-    """Give the time of the next sleep's end, of the next run's deadline, or of the first that becomes ready after `since`."""
+    """Give when the next thing is due: a sleep, a run's deadline, a rate's free units, or a run that is ready after `since`."""
     rows = (
+        connection.execute("SELECT min(due_at) FROM crowd WHERE due_at IS NOT NULL").fetchone(),
         connection.execute("SELECT min(due_at) FROM wait WHERE due_at IS NOT NULL AND matched_at IS NULL").fetchone(),
         connection.execute("SELECT min(ready_at) FROM run WHERE ready_at > ?", (since,)).fetchone(),
         connection.execute("SELECT min(due_at) FROM run WHERE due_at IS NOT NULL").fetchone(),

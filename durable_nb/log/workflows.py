@@ -12,9 +12,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from durable_nb.log.checkpoints import branch_of
+from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded
 from durable_nb.log.records import Failure, Outcome
-from durable_nb.log.runs import journal
 
 ASKED_BY = "SELECT branch FROM checkpoint INDEXED BY checkpoint_child WHERE child = ? AND run = ?"  # else a whole run is read
 

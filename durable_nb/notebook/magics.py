@@ -214,12 +214,21 @@ class DurableMagics(Magics):
         matched = list(dict.fromkeys(report.matched_runs))
         if matched:
             print(f"{brief(given.key)} reached {counted(len(matched), 'run')}: {', '.join(map(brief, matched))}.")
-        else:
+        if report.started_runs:
+            said = ", ".join(map(brief, report.started_runs))
+            print(f"{brief(given.key)} started {counted(len(report.started_runs), 'run')}: {said}.")
+        if not matched and not report.started_runs:
             why = "it does not match" if report.near_misses else "none waits for it now"
             print(f"{brief(given.key)} reached no run: {why}. It is in the log.")
         for near_miss in report.near_misses:
             print(f"Near miss: {visible(near_miss)}")
-        return Pushed(event_id=report.event_id, key=report.key, matched_runs=report.matched_runs, near_misses=report.near_misses)
+        return Pushed(
+            event_id=report.event_id,
+            key=report.key,
+            matched_runs=report.matched_runs,
+            near_misses=report.near_misses,
+            started_runs=report.started_runs,
+        )
 
     def _runs(self, given: Namespace) -> None:
         session = self._extension.ready()

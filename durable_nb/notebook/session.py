@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -23,7 +22,8 @@ from durable_nb.definitions.records import UNDEFINED
 from durable_nb.errors import DeclarationError, DurableError, LogError, UntrustedError
 from durable_nb.log import definitions as stored
 from durable_nb.log.definitions import StoredDefinition
-from durable_nb.tasks.options import EvictionPolicy, TaskOptions
+from durable_nb.tasks.flow import plain
+from durable_nb.tasks.options import TaskOptions, options_from_json, options_to_json
 from durable_nb.tasks.task import Kind, Task
 from durable_nb.tasks.workflow import WorkflowTask
 
@@ -361,11 +361,8 @@ def _lost_validator(task: Task[Any], definition: Definition) -> Lost:
 
 def _options_json(kind: Kind, home: str, options: TaskOptions) -> str:
     """Write a declaration's options as JSON, with kind and home, so that one signature covers them all."""
-    values: dict[str, Any] = asdict(replace(options, default_additional_metadata=dict(options.default_additional_metadata)))
-    policy = options.eviction_policy
-    if policy is not None:
-        values["eviction_policy"]["ttl"] = policy.ttl.total_seconds() if policy.ttl is not None else None
-    return json.dumps({"kind": kind, "home": home, "options": values}, sort_keys=True, ensure_ascii=True)
+    said = {"kind": kind, "home": home, "options": options_to_json(options)}
+    return json.dumps(said, default=plain, sort_keys=True, ensure_ascii=True)
 
 
 def _options_of(text: str) -> tuple[Kind, TaskOptions]:
@@ -376,11 +373,6 @@ def _options_of(text: str) -> tuple[Kind, TaskOptions]:
     """
     try:
         said = json.loads(text)
-        values = said["options"]
-        if values["eviction_policy"] is not None:
-            ttl = values["eviction_policy"]["ttl"]
-            values["eviction_policy"]["ttl"] = timedelta(seconds=ttl) if ttl is not None else None
-            values["eviction_policy"] = EvictionPolicy(**values["eviction_policy"])
-        return said["kind"], TaskOptions(**values)
+        return said["kind"], options_from_json(said["options"])
     except (KeyError, TypeError, ValueError, DeclarationError) as error:
         raise LogError(f"The options of a definition cannot be read ({error}): run its cell again.") from error

@@ -2,72 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.errors import DeclarationError, DurableError, InputValidationError
+from durable_nb.tasks import flow
+from durable_nb.tasks.durations import format_duration, parse_duration
 from durable_nb.tasks.payload import encode
 
 if TYPE_CHECKING:
     from durable_nb.tasks.task import Kind
-
-DURATION_PARTS = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|w)", re.ASCII)
-UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-
-
-def parse_duration(value: timedelta | str | float, *, of: str) -> timedelta:
-    """Give a duration as a timedelta.
-
-    Args:
-        value: a timedelta, a number of seconds, or text such as ``"90s"``, ``"1h30m"``, ``"250ms"``.
-        of: the option's name, for the error.
-
-    Raises:
-        DeclarationError: the text is no duration, or the duration is negative.
-
-    >>> parse_duration("1h30m", of="execution_timeout")
-    datetime.timedelta(seconds=5400)
-    """
-    try:
-        match value:
-            case timedelta():
-                duration = value
-            case str():
-                duration = timedelta(seconds=_seconds(value))
-            case _:
-                duration = timedelta(seconds=value)
-    except (ValueError, OverflowError, TypeError):
-        raise DeclarationError(
-            f"{of}={value!r} is no duration: give a timedelta, seconds, or text such as '90s' or '1h30m'."
-        ) from None
-    if duration < timedelta(0):
-        raise DeclarationError(f"{of}={value!r} is negative: give a duration of zero or more.")
-    return duration
-
-
-def _seconds(text: str) -> float:
-    parts = list(DURATION_PARTS.finditer(text.strip()))
-    if not parts or DURATION_PARTS.sub("", text).strip():
-        raise ValueError(text)
-    return sum(float(part["number"]) * UNIT_SECONDS[part["unit"]] for part in parts)
-
-
-def format_duration(seconds: float) -> str:
-    """Give seconds as people write them.
-
-    >>> format_duration(5400), format_duration(0.25)
-    ('1h30m', '250ms')
-    """
-    if seconds < 1:
-        return f"{seconds * 1000:g}ms" if seconds else "0s"
-    text = ""
-    for unit in ("d", "h", "m"):
-        whole, seconds = divmod(seconds, UNIT_SECONDS[unit])
-        text += f"{whole:g}{unit}" if whole else ""
-    return text + (f"{seconds:.3f}".rstrip("0").rstrip(".") + "s" if seconds or not text else "")
 
 
 @dataclass(frozen=True)
@@ -104,6 +50,12 @@ class TaskOptions:
     default_priority: int = 1
     default_additional_metadata: Mapping[str, object] = field(default_factory=dict)
     eviction_policy: EvictionPolicy | None = EvictionPolicy()
+    concurrency: tuple[flow.ConcurrencyExpression, ...] = ()
+    rate_limits: tuple[flow.RateLimit, ...] = ()
+    idempotency: flow.Idempotency | None = None
+    on_events: tuple[str, ...] = ()
+    default_filters: tuple[flow.DefaultFilter, ...] = ()
+    on_crons: tuple[flow.Cron, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -119,6 +71,8 @@ class TaskOptions:
                 raise DeclarationError(f"{name}={value!r}: give a number above 0.")
         if self.eviction_policy is not None and not isinstance(self.eviction_policy, EvictionPolicy):
             raise DeclarationError(f"eviction_policy={self.eviction_policy!r}: give an EvictionPolicy, or None.")
+        for name, normal in NORMAL.items():
+            object.__setattr__(self, name, normal(getattr(self, name)))
 
     def backoff(self, retry_count: int) -> float:
         """Seconds to wait before retry number `retry_count` (from 1)."""
@@ -129,6 +83,26 @@ class TaskOptions:
             return min(self.backoff_factor**retry_count, ceiling)
         except OverflowError:
             return min(3.15e8, ceiling)
+
+
+NORMAL: Mapping[str, Callable[[Any], Any]] = {
+    "concurrency": flow.normal_concurrency,
+    "rate_limits": flow.normal_rate_limits,
+    "idempotency": flow.normal_idempotency,
+    "on_events": flow.normal_events,
+    "default_filters": flow.normal_filters,
+    "on_crons": flow.normal_crons,
+}
+__all__ = [
+    "EvictionPolicy",
+    "TaskOptions",
+    "deadline_of",
+    "format_duration",
+    "make_options",
+    "options_from_json",
+    "options_to_json",
+    "parse_duration",
+]
 
 
 def deadline_of(deadline: timedelta | datetime | None, default: float | None, now: float) -> float | None:
@@ -177,3 +151,21 @@ def make_options(kind: Kind, options: Mapping[str, Any], *, form: str | None = N
     except DurableError as error:
         raise DeclarationError(str(error)) from None
     return TaskOptions(**{**options, **seconds, "default_additional_metadata": metadata})
+
+
+def options_to_json(options: TaskOptions) -> dict[str, Any]:
+    """Give options as values for `json.dumps(default=flow.plain)`."""
+    return asdict(replace(options, default_additional_metadata=dict(options.default_additional_metadata)))
+
+
+def options_from_json(values: Mapping[str, Any]) -> TaskOptions:
+    """Read what `options_to_json` and `json` made.
+
+    Raises:
+        KeyError, TypeError, ValueError, DeclarationError: another version of durable_nb made it.
+    """
+    policy = values["eviction_policy"]
+    if policy is not None:
+        ttl = policy["ttl"]
+        policy = EvictionPolicy(**{**policy, "ttl": timedelta(seconds=ttl) if ttl is not None else None})
+    return TaskOptions(**{**values, "eviction_policy": policy})

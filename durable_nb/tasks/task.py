@@ -35,10 +35,19 @@ class BulkItem:
     priority: int | None = None
     deadline: timedelta | datetime | None = None
     cancel_with_parent: bool = True
+    idempotency_key: str | None = None
 
 
 class Host(Protocol):
-    """Who runs tasks."""
+    """Who runs tasks.
+
+    Attributes:
+        scheduled: single runs to come. cron: crons. queue: pausing.
+    """
+
+    scheduled: Any
+    cron: Any
+    queue: Any
 
     async def aio_start(self, task: Task[Any], items: Sequence[BulkItem], *, wait: bool) -> list[Any]:
         """Start runs, as children where a task is running; give refs, or outcomes (a value or an exception each) where `wait`."""
@@ -131,6 +140,7 @@ class Task(Generic[Output]):
         priority: int | None = None,
         deadline: timedelta | datetime | None = None,
         cancel_with_parent: bool = True,
+        idempotency_key: str | None = None,
     ) -> BulkItem:
         """Describe one run for `run_many`."""
         return BulkItem(
@@ -140,6 +150,7 @@ class Task(Generic[Output]):
             priority=priority,
             deadline=deadline,
             cancel_with_parent=cancel_with_parent,
+            idempotency_key=idempotency_key,
         )
 
     @overload
@@ -153,6 +164,7 @@ class Task(Generic[Output]):
         priority: int | None = ...,
         deadline: timedelta | datetime | None = ...,
         cancel_with_parent: bool = ...,
+        idempotency_key: str | None = ...,
     ) -> Output: ...
     @overload
     async def aio_run(
@@ -165,6 +177,7 @@ class Task(Generic[Output]):
         priority: int | None = ...,
         deadline: timedelta | datetime | None = ...,
         cancel_with_parent: bool = ...,
+        idempotency_key: str | None = ...,
     ) -> RunRef[Output]: ...
     async def aio_run(
         self,
@@ -176,12 +189,16 @@ class Task(Generic[Output]):
         priority: int | None = None,
         deadline: timedelta | datetime | None = None,
         cancel_with_parent: bool = True,
+        idempotency_key: str | None = None,
     ) -> Output | RunRef[Output]:
         """Run the task; inside another task as its child, inside a durable task as a checkpoint.
 
         Args:
             deadline: when the run is cancelled if it has not ended: a duration from now on, or a time with a time zone.
             cancel_with_parent: whether a child is cancelled when the run that spawned it is.
+            priority: 1 (low) to 3 (high); the task's default where not given.
+            idempotency_key: in place of what the task's `idempotency` makes of the input; where the task has none, the key is
+                taken for good.
 
         Returns:
             The validated output, or at once a ref where `wait_for_result` is False.
@@ -189,6 +206,8 @@ class Task(Generic[Output]):
         Raises:
             InputValidationError: the input does not fit; nothing was written.
             TaskRunError: the run failed. RunCancelledError: it was cancelled.
+            IdempotencyCollisionError: a run with its idempotency key exists; `.existing_run_id` names it, nothing was written.
+            RateLimitError: a rate limit of it is not set; nothing was written.
         """
         item = BulkItem(
             input=input,
@@ -197,6 +216,7 @@ class Task(Generic[Output]):
             priority=priority,
             deadline=deadline,
             cancel_with_parent=cancel_with_parent,
+            idempotency_key=idempotency_key,
         )
         [result] = await self.host.aio_start(self, [item], wait=wait_for_result)
         return cast("Output", self._raise_first([result])[0]) if wait_for_result else cast("RunRef[Output]", result)
@@ -211,6 +231,7 @@ class Task(Generic[Output]):
         priority: int | None = None,
         deadline: timedelta | datetime | None = None,
         cancel_with_parent: bool = True,
+        idempotency_key: str | None = None,
     ) -> Any:
         """As `aio_run`, from synchronous code. Not on the engine's own thread (SyncCallError)."""
         options: dict[str, Any] = {
@@ -220,6 +241,7 @@ class Task(Generic[Output]):
             "priority": priority,
             "deadline": deadline,
             "cancel_with_parent": cancel_with_parent,
+            "idempotency_key": idempotency_key,
         }
         return self.host.call(lambda: self.aio_run(input, **options), aio=f"await {self.name}.aio_run(…)")
 
@@ -240,6 +262,52 @@ class Task(Generic[Output]):
             lambda: self.aio_run_many(items, return_exceptions=return_exceptions, wait_for_result=wait_for_result),
             aio=f"await {self.name}.aio_run_many(…)",
         )
+
+    # ------------------------------------------------------------ later, and not now
+
+    async def aio_schedule(
+        self,
+        run_at: datetime,
+        input: object = None,
+        *,
+        additional_metadata: Mapping[str, object] | None = None,
+        priority: int | None = None,
+    ) -> Any:
+        """Have the task run once at a time that has a time zone: see `durable.scheduled.aio_create`."""
+        return await self.host.scheduled.aio_create(
+            self, run_at, input, additional_metadata=additional_metadata, priority=priority
+        )
+
+    def schedule(self, run_at: datetime, input: object = None, **options: Any) -> Any:
+        """As `aio_schedule`, from synchronous code."""
+        return self.host.scheduled.create(self, run_at, input, **options)
+
+    async def aio_create_cron(self, cron_name: str, expression: str, input: object = None, **options: Any) -> Any:
+        """Have the task run at every tick of a cron expression: see `durable.cron.aio_create`."""
+        return await self.host.cron.aio_create(self, cron_name, expression, input, **options)
+
+    def create_cron(self, cron_name: str, expression: str, input: object = None, **options: Any) -> Any:
+        """As `aio_create_cron`, from synchronous code."""
+        return self.host.cron.create(self, cron_name, expression, input, **options)
+
+    async def aio_pause(self) -> bool:
+        """Claim no queued run of the task from now on, in every process on the log; give whether it was not paused before.
+
+        Runs that were entered go on, also after an eviction; new ones are queued. It lasts until `unpause`, restarts included.
+        """
+        return await self.host.queue.aio_pause(self.name)  # type: ignore[no-any-return]
+
+    def pause(self) -> bool:
+        """As `aio_pause`, from synchronous code."""
+        return self.host.queue.pause(self.name)  # type: ignore[no-any-return]
+
+    async def aio_unpause(self) -> bool:
+        """Claim runs of the task again; give whether it was paused."""
+        return await self.host.queue.aio_unpause(self.name)  # type: ignore[no-any-return]
+
+    def unpause(self) -> bool:
+        """As `aio_unpause`, from synchronous code."""
+        return self.host.queue.unpause(self.name)  # type: ignore[no-any-return]
 
     def _raise_first(self, results: list[Any]) -> list[Any]:
         failures = [result for result in results if isinstance(result, BaseException)]

@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.probe import Probe
+from durable_nb.engine.running import new_event
 from durable_nb.errors import NonDeterminismError
+from durable_nb.tasks.events import PushedEvent
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
@@ -125,6 +127,6 @@ class Disturbance(Probe):
 
     async def _push(self, engine: Engine, answer: Answer) -> None:
         try:
-            await engine.push(answer.key, answer.payload, scope=answer.scope, metadata={})
+            await engine.push([new_event(PushedEvent(key=answer.key, payload=answer.payload, scope=answer.scope))])
         finally:
             self.pushing -= 1

@@ -232,6 +232,8 @@ def _state_words(run: RunView, waits: Sequence[WaitView], state: State, now: flo
         return said + (f", and {more} more" if more else "")
     if run.status == "QUEUED" and run.ready_at is not None and run.ready_at > now:
         return f"{state} (tries again in {duration(run.ready_at - now)})"
+    if run.status == "QUEUED" and run.gate == 0:
+        return f"{state} (waits for a place: concurrency or rate limit)"
     return f"{state} {words.progress(run)}" if run.progress is not None and not run.is_ended else str(state)
 
 

@@ -42,9 +42,9 @@ def test_a_filter_must_give_a_bool() -> None:
 
 def test_evaluate_refuses_a_variable_that_no_filter_has() -> None:
     with pytest.raises(
-        ExpressionError, match="no variable `payload`: give input, output, additional_metadata, event_key or scope"
+        ExpressionError, match="no variable `body`: give input, output, additional_metadata, event_key, scope or payload"
     ):
-        evaluate("true", payload=1)
+        evaluate("true", body=1)
 
 
 def test_the_words_of_the_errors() -> None:
@@ -57,7 +57,7 @@ def test_the_words_of_the_errors() -> None:
         compile_filter("input.a > amount")
     assert str(refused.value) == (
         "The CEL expression does not compile at `amount` (line 1, column 11): `amount` is not known; write input.amount for a "
-        "field of the payload, or input, output, additional_metadata, event_key or scope."
+        "field of the payload, or input, output, additional_metadata, event_key, scope or payload."
     )
 
 

@@ -129,7 +129,7 @@ CHARGES = [
 def test_work_is_charged_by_its_size(expression: str, least: int, most: int) -> None:
     payload = {"a": 1, "s": "a" * 64_000, "l": list(range(1000)), "p": "a"}
     compiled = compile_filter(expression)
-    frame = Frame([payload, None, {}, "", None, None])
+    frame = Frame([payload, None, {}, "", None, {}, None])
     assert compiled._root is not None
     compiled._root(frame)
     assert least <= cel.MAX_STEPS - frame.steps <= most

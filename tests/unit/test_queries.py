@@ -16,20 +16,40 @@ from durable_nb.log import (
     checkpoints,
     endings,
     histories,
+    limits,
     lookback,
     mailboxes,
     questions,
+    queue,
     reads,
     runs,
+    schedules,
+    starting,
     streams,
+    triggers,
     waits,
     workflows,
 )
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
-    "claim": (runs.CLAIM_READY, r"USING (COVERING )?INDEX run_ready"),
-    "count ready": (runs.COUNT_READY, r"USING (COVERING )?INDEX run_ready"),
+    "claim": (queue.FIND_READY, r"USING (COVERING )?INDEX run_ready"),
+    "count ready": (queue.COUNT_READY, r"USING (COVERING )?INDEX run_ready"),
+    "let in already": (limits.HEAD, r"USING (COVERING )?INDEX run_lineup"),
+    "first of a lineup": (limits.FIRST, r"USING COVERING INDEX run_lineup"),
+    "lineups of a crowd": (limits.LINEUPS, r"SEARCH lineup USING (COVERING )?INDEX lineup_turn"),
+    "places taken": (limits.TAKEN, r"USING (COVERING )?INDEX place_taken"),
+    "units reserved": (limits.RESERVED, r"USING (COVERING )?INDEX place_taken"),
+    "those who stand": (limits.STANDING, r"USING (COVERING )?INDEX place_taken"),
+    "less urgent": (limits.WEAKER_HEAD, r"USING (COVERING )?INDEX place_taken"),
+    "needs": (limits.NEEDS, r"SEARCH place USING PRIMARY KEY"),
+    "uses of a rate": (limits.USED_FROM, r"SEARCH spend USING PRIMARY KEY"),
+    "rates due": (limits.DUE, r"USING (COVERING )?INDEX crowd_due"),
+    "next rate due": (limits.NEXT_DUE, r"USING (COVERING )?INDEX crowd_due"),
+    "idempotency": (starting.FIND_TWIN, r"SEARCH idempotency USING PRIMARY KEY"),
+    "listeners": (triggers.LISTENERS, r"USING INDEX listener_pattern"),
+    "schedules due": (schedules.DUE, r"SEARCH schedule USING INDEX schedule_due"),
+    "next schedule due": (schedules.NEXT_DUE, r"schedule USING COVERING INDEX schedule_due"),
     "release": (runs.RELEASE_ALL, r"USING (COVERING )?INDEX run_owner"),
     "history": (checkpoints.HISTORY, r"SEARCH checkpoint USING PRIMARY KEY"),
     "unsatisfied": (branches.UNSATISFIED, r"SEARCH checkpoint USING PRIMARY KEY"),
@@ -91,4 +111,4 @@ def test_a_hot_query_uses_its_index(log: sqlite3.Connection, name: str) -> None:
     values: dict[str, int] | list[int] = dict.fromkeys(named, 1) if named else [1] * sql.count("?")
     plan = "\n".join(row[3] for row in log.execute(f"EXPLAIN QUERY PLAN {sql}", values))
     assert re.search(expected, plan), plan
-    assert not re.search(r"SCAN (run|checkpoint|wait|event)\b(?! USING)", plan), plan
+    assert not re.search(r"SCAN (run|checkpoint|wait|event|place|lineup|spend|crowd|schedule|listener)\b(?! USING)", plan), plan

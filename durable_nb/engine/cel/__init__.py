@@ -99,7 +99,7 @@ def evaluate(expression: str, **variables: object) -> object:
 
     Args:
         expression: the CEL text.
-        **variables: any of `input`, `output`, `additional_metadata`, `event_key`, `scope`.
+        **variables: any of `input`, `output`, `additional_metadata`, `event_key`, `scope`, `payload`.
 
     Raises:
         ExpressionError: it does not compile, or a variable is given that no filter has.

@@ -36,6 +36,7 @@ class Filter:
         additional_metadata: Mapping[str, object] | None = None,
         event_key: str = "",
         scope: str | None = None,
+        payload: Mapping[str, object] | None = None,
     ) -> bool:
         """Tell whether these JSON values fulfil the expression.
 
@@ -45,7 +46,8 @@ class Filter:
         if self._root is None:
             return True
         metadata = {} if additional_metadata is None else dict(additional_metadata)
-        result = self._evaluate(self._root, [input, output, metadata, event_key, scope])  # in the order of VARIABLES
+        own = {} if payload is None else dict(payload)
+        result = self._evaluate(self._root, [input, output, metadata, event_key, scope, own])  # in the order of VARIABLES
         if not isinstance(result, bool):
             self._fail(f"a filter must give true or false, not {type_name(result)}; compare it with what you expect", None)
         return result

@@ -10,7 +10,14 @@ from typing import Final
 
 from durable_nb.engine.cel.limits import MAX_STEPS
 
-DEFAULTS: Final[dict[str, object]] = {"input": None, "output": None, "additional_metadata": {}, "event_key": "", "scope": None}
+DEFAULTS: Final[dict[str, object]] = {
+    "input": None,
+    "output": None,
+    "additional_metadata": {},
+    "event_key": "",
+    "scope": None,
+    "payload": {},
+}
 VARIABLES: Final = tuple(DEFAULTS)
 """The names that a filter may use, in the order of their slots."""
 

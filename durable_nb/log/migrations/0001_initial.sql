@@ -61,12 +61,16 @@ CREATE TABLE run (
     forked_from   INTEGER REFERENCES run (number),
     seeds         TEXT,                   -- of a fork: JSON [[first node, seed], ...] that chance is drawn from
     event_floor   INTEGER NOT NULL,       -- events up to this one were accepted before it: its mailboxes begin above
+    filter_payload TEXT,                  -- JSON: of the filter that let the event through
+    lineup        TEXT,                   -- where it waits for places: crowds, task and home; NULL: it has no limits
     created_at    REAL NOT NULL,
     -- current state
     status        TEXT NOT NULL DEFAULT 'QUEUED' CHECK (status IN ('QUEUED', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
     is_evicted    INTEGER NOT NULL DEFAULT 0,
     blocked_reason TEXT,
     ready_at      REAL,                   -- wants a slot from then on; NULL: running, waiting, blocked or ended
+    gate          INTEGER NOT NULL DEFAULT 2,  -- 0: stands in its lineup, 1: is let in and claimed by nobody yet, 2: inside, or it has no lineup
+    turn          INTEGER NOT NULL DEFAULT 0,  -- among runs that are ready since the same instant, the lowest is first
     owner         TEXT,                   -- the worker that may write
     epoch         INTEGER NOT NULL DEFAULT 0,
     branch        INTEGER NOT NULL DEFAULT 1,
@@ -86,7 +90,7 @@ CREATE TABLE run (
     progress_message TEXT
 ) STRICT;
 
-CREATE INDEX run_ready ON run (priority DESC, ready_at, number, task) WHERE ready_at IS NOT NULL;
+CREATE INDEX run_ready ON run (priority DESC, ready_at, turn, number, task) WHERE ready_at IS NOT NULL AND gate > 0;
 CREATE INDEX run_ready_at ON run (ready_at) WHERE ready_at IS NOT NULL;
 CREATE INDEX run_owner ON run (owner) WHERE owner IS NOT NULL;
 CREATE INDEX run_parent ON run (parent, number) WHERE parent IS NOT NULL;
@@ -96,6 +100,8 @@ CREATE INDEX run_task ON run (task, number);
 CREATE INDEX run_blocked ON run (task) WHERE blocked_reason IS NOT NULL;
 CREATE INDEX run_created ON run (created_at);
 CREATE INDEX run_due ON run (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX run_lineup ON run (lineup, gate, priority DESC, number) WHERE lineup IS NOT NULL;
+CREATE UNIQUE INDEX run_event ON run (event, task) WHERE event IS NOT NULL;  -- an event starts one run of a task
 
 -- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own. Parent 0: it inherits
 -- nothing, since the run was continued as new.
@@ -207,8 +213,9 @@ CREATE TABLE event (
     scope       TEXT,
     payload     ANY NOT NULL,
     metadata    TEXT NOT NULL,
+    priority    INTEGER,                     -- of the runs that it starts
     accepted_at REAL NOT NULL,
-    matched     INTEGER NOT NULL DEFAULT 0   -- every wait registered before it was considered
+    matched     INTEGER NOT NULL DEFAULT 0   -- every wait and listener registered before it was considered
 ) STRICT;
 
 CREATE INDEX event_pending ON event (key, seq) WHERE matched = 0;
@@ -223,6 +230,135 @@ CREATE TABLE event_run (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX event_run_run ON event_run (run);
+
+-- Which tasks are started by which events, as they were declared last. `declaration` makes a run where the task itself is not known.
+CREATE TABLE listener (
+    task        TEXT NOT NULL,
+    pattern     TEXT NOT NULL,            -- an event's key; * stands for any characters
+    is_wild     INTEGER NOT NULL,
+    declaration TEXT NOT NULL,            -- JSON: kind, version, home, options, schema of the input
+    floor       INTEGER NOT NULL,         -- events up to this one were accepted before it was declared
+    PRIMARY KEY (task, pattern)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX listener_pattern ON listener (is_wild, pattern);
+
+-- An event that a listening task could not be started with.
+CREATE TABLE near_miss (
+    event  TEXT NOT NULL REFERENCES event (id),
+    task   TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (event, task)
+) STRICT, WITHOUT ROWID;
+
+-- Runs of one concurrency key ('runs': so many at once) or users of one rate limit ('rate': so many units in `seconds`).
+CREATE TABLE crowd (
+    number     INTEGER PRIMARY KEY,
+    kind       TEXT NOT NULL CHECK (kind IN ('runs', 'rate')),
+    task       TEXT NOT NULL,             -- '' for a rate limit, which tasks share
+    expression TEXT NOT NULL,             -- that gave the key; '' for a rate limit
+    key        TEXT NOT NULL,
+    most       INTEGER NOT NULL,
+    seconds    REAL,
+    used       INTEGER NOT NULL DEFAULT 0,  -- units in `spend`
+    due_at     REAL,                      -- when units are free again for those who wait
+    UNIQUE (kind, task, expression, key)
+) STRICT;
+
+CREATE INDEX crowd_due ON crowd (due_at) WHERE due_at IS NOT NULL;
+
+-- What a run needs of a crowd. It holds a place among 'runs' from when it is let in to its end, units of a 'rate' until it is claimed.
+CREATE TABLE place (
+    run   INTEGER NOT NULL REFERENCES run (number),
+    crowd INTEGER NOT NULL REFERENCES crowd (number),
+    units INTEGER NOT NULL,
+    state INTEGER,                        -- 0: wants it, 1: holds it, 2: holds it and was asked to leave, NULL: has done with it
+    PRIMARY KEY (run, crowd)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX place_taken ON place (crowd, state, run) WHERE state IS NOT NULL;
+
+-- Units of a rate limit that were used.
+CREATE TABLE spend (
+    crowd INTEGER NOT NULL REFERENCES crowd (number),
+    at    REAL NOT NULL,
+    units INTEGER NOT NULL,
+    PRIMARY KEY (crowd, at)
+) STRICT, WITHOUT ROWID;
+
+-- The lineups in which runs stand, under each crowd that may stop them. A lineupup without runs goes when it is looked at.
+CREATE TABLE lineup (
+    crowd INTEGER NOT NULL REFERENCES crowd (number),
+    lineup  TEXT NOT NULL,
+    rank  INTEGER NOT NULL,               -- minus the highest priority that stands there
+    turn  INTEGER NOT NULL,               -- since when no run of it was let in
+    PRIMARY KEY (crowd, lineup)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX lineup_turn ON lineup (crowd, rank, turn, lineup);
+
+-- Crowds in which there may be room for those who wait.
+CREATE TABLE freed (
+    crowd INTEGER PRIMARY KEY
+) STRICT;
+
+-- Whoever ends a run, and however, gives its places back in the same transaction; whoever queues it again puts it in its lineup.
+CREATE TRIGGER run_left AFTER UPDATE OF status ON run
+WHEN new.lineup IS NOT NULL AND new.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND old.status IN ('QUEUED', 'RUNNING')
+BEGIN
+    INSERT OR IGNORE INTO freed SELECT crowd FROM place WHERE run = new.number;
+    UPDATE place SET state = NULL WHERE run = new.number;
+    UPDATE run SET gate = 2 WHERE number = new.number AND gate < 2;
+END;
+
+CREATE TRIGGER run_back AFTER UPDATE OF status ON run
+WHEN new.lineup IS NOT NULL AND new.status IN ('QUEUED', 'RUNNING') AND old.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+BEGIN
+    UPDATE place SET state = 0 WHERE run = new.number;
+    UPDATE run SET gate = 0 WHERE number = new.number;
+    INSERT OR IGNORE INTO lineup SELECT crowd, new.lineup, -new.priority, (SELECT coalesce(max(seq), 0) FROM journal)
+    FROM place WHERE run = new.number;
+    INSERT OR IGNORE INTO freed SELECT crowd FROM place WHERE run = new.number;
+END;
+
+-- Tasks of which no queued run is claimed.
+CREATE TABLE pause (
+    task TEXT PRIMARY KEY,
+    at   REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Which run has an idempotency key of its task.
+CREATE TABLE idempotency (
+    task       TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    run        INTEGER NOT NULL REFERENCES run (number),
+    expires_at REAL,                      -- NULL: never
+    statuses   TEXT,                      -- JSON list: it holds while the run's status is one of them; NULL: whatever it is
+    PRIMARY KEY (task, key)
+) STRICT, WITHOUT ROWID;
+
+-- Runs to come: at every tick of a cron expression, or once.
+CREATE TABLE schedule (
+    id          TEXT PRIMARY KEY,
+    task        TEXT NOT NULL,
+    name        TEXT NOT NULL,            -- a cron's name, '' for a single run
+    expression  TEXT,                     -- NULL: once
+    timezone    TEXT NOT NULL,
+    catch_up    TEXT NOT NULL CHECK (catch_up IN ('skip', 'last', 'all')),
+    is_declared INTEGER NOT NULL,         -- by the task's own on_crons
+    input       ANY NOT NULL,
+    metadata    TEXT NOT NULL,
+    priority    INTEGER,
+    home        TEXT NOT NULL,
+    created_at  REAL NOT NULL,
+    due_at      REAL,                     -- NULL: it has fired, or never will
+    fired_at    REAL,                     -- the last tick that was dealt with
+    run         INTEGER REFERENCES run (number),  -- that it started last
+    error       TEXT                      -- why its last tick started none
+) STRICT;
+
+CREATE UNIQUE INDEX schedule_name ON schedule (task, name, is_declared) WHERE expression IS NOT NULL;
+CREATE INDEX schedule_due ON schedule (due_at, task, home) WHERE due_at IS NOT NULL;
 
 -- Transitions of runs, in order: what the current state of `run` follows from.
 CREATE TABLE journal (

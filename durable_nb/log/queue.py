@@ -1,0 +1,126 @@
+"""The queue: which ready runs a worker takes. Each function runs inside a transaction of the writer.
+
+Invariant: claiming reads as many runs as it takes. Those that must wait for a place, or for a rate, stand in lineups (`limits`)
+and are not among the ready ones.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from durable_nb.log import limits
+from durable_nb.log.checkpoints import input_of
+from durable_nb.log.journal import journal
+from durable_nb.log.payloads import loaded
+from durable_nb.log.records import Claim
+
+FIND_READY = """
+SELECT number, gate, status, lineup FROM run INDEXED BY run_ready  -- else a task's whole past would be read
+WHERE ready_at <= :now AND gate > 0
+  AND (task IN (SELECT value FROM json_each(:defined))
+       OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
+  AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause))
+ORDER BY priority DESC, ready_at, turn, number LIMIT :slots"""
+
+CLAIM = """
+UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,
+               gate = 2, started_at = coalesce(started_at, :now), invocation_count = invocation_count + 1
+WHERE number IN (SELECT value FROM json_each(:numbers))
+RETURNING number, id, task, kind, version, input, metadata, epoch, branch, retry_count, invocation_count, worked, parent,
+          (SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent),
+          child_key, child_index, home, signature, seeds, cancelled_at, event, filter_payload"""
+
+COUNT_READY = """
+SELECT count(*) FROM (
+    SELECT 1 FROM run INDEXED BY run_ready
+    WHERE ready_at <= ? AND gate > 0 AND task IN (SELECT value FROM json_each(?))
+      AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause)) LIMIT 100)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim gave.
+
+    Attributes:
+        has_let_in: runs left their lineups, perhaps for another lane or worker.
+        due_at: when a rate limit lets more of them go on, or None.
+    """
+
+    claims: list[Claim]
+    has_let_in: bool
+    due_at: float | None
+
+
+def claim_ready(
+    connection: sqlite3.Connection,
+    *,
+    worker: str,
+    home: str,
+    defined: Sequence[str],
+    restored: Sequence[str],
+    slots: int,
+    at: float,
+) -> Claimed:
+    """Take up to `slots` runs that are ready and whose task this worker serves, most urgent first.
+
+    Tasks that were only restored from the log serve runs of the same home (notebook), so that one notebook does not swallow
+    another's.
+
+    """
+    names = {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored)), "now": at}
+    claims: list[Claim] = []
+    let_in = limits.settle(connection, at=at)
+    while len(claims) < slots:
+        ready = connection.execute(FIND_READY, {"slots": slots - len(claims), **names}).fetchall()
+        if not ready:
+            break
+        passed = [
+            (number, lineup if gate == 1 else None)
+            for number, gate, status, lineup in ready
+            if lineup is None or limits.pass_gate(connection, number, gate, status, at=at)
+        ]
+        numbers = json.dumps([number for number, _ in passed])
+        rows = connection.execute(CLAIM, {"worker": worker, "now": at, "numbers": numbers}).fetchall()
+        for claim in [_claim(connection, row) for row in sorted(rows)]:
+            journal(connection, claim.number, at, "entered", {"worker": worker})
+            claims.append(claim)
+        lineups = [lineup for _, lineup in passed if lineup is not None]
+        let_in += sum(limits.let_in(connection, lineup, at=at) for lineup in lineups)
+        let_in += limits.settle(connection, at=at)
+        if not lineups and len(passed) == len(ready):
+            break
+    return Claimed(claims, let_in > 0, limits.next_due(connection))
+
+
+def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: float) -> int:
+    """Give how many runs of these tasks are ready, up to 100."""
+    return int(connection.execute(COUNT_READY, (at, json.dumps(list(tasks)))).fetchone()[0])
+
+
+def _claim(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:
+    """Give a row that `CLAIM` returned, whose columns stand in the order of the record's fields."""
+    values = dict(zip(Claim.__dataclass_fields__, row, strict=True))
+    input_of_run, signature = input_of(connection, values["number"], values["branch"]) or (values["input"], values["signature"])
+    return Claim(**{**values, "input": loaded(connection, input_of_run), "signature": signature})
+
+
+# ---------------------------------------------------------------- pausing
+
+
+def pause(connection: sqlite3.Connection, task: str, *, at: float) -> bool:
+    """Have no queued run of a task claimed; give whether it was not paused before."""
+    return bool(connection.execute("INSERT OR IGNORE INTO pause VALUES (?, ?)", (task, at)).rowcount)
+
+
+def unpause(connection: sqlite3.Connection, task: str) -> bool:
+    """Have the runs of a task claimed again; give whether it was paused."""
+    return bool(connection.execute("DELETE FROM pause WHERE task = ?", (task,)).rowcount)
+
+
+def is_paused(connection: sqlite3.Connection, task: str) -> bool:
+    """Whether a task is paused."""
+    return connection.execute("SELECT 1 FROM pause WHERE task = ?", (task,)).fetchone() is not None
