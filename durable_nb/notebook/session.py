@@ -18,7 +18,19 @@ from types import FunctionType
 from typing import Any
 
 from durable_nb.client import Durable
-from durable_nb.definitions import Classes, Definition, Lost, Reference, bind, capture, definition_parts, notes, rebuild, unbound
+from durable_nb.definitions import (
+    Classes,
+    Definition,
+    Lost,
+    Reference,
+    bind,
+    capture,
+    definition_parts,
+    lint,
+    notes,
+    rebuild,
+    unbound,
+)
 from durable_nb.definitions.records import UNDEFINED
 from durable_nb.errors import DeclarationError, DurableError, LogError, UntrustedError
 from durable_nb.log import definitions as stored
@@ -81,7 +93,7 @@ class Session:
         """Make a function the task of its name: capture it, write its definition, serve it.
 
         Returns:
-            The task, and notes for the person: what could not be kept with it.
+            The task, and notes for the person: what could not be kept with it, and what its code should not do.
 
         Raises:
             DeclarationError: it cannot be a task; nothing was written or served.
@@ -93,7 +105,7 @@ class Session:
             self._move_in(task, definition)
         self._put(task, definition)
         self._serve(Kept(task, definition, function, source))
-        return task, _losses(task.name, definition)
+        return task, _notes_on(task, definition)
 
     def define_declared(self, namespace: dict[str, Any]) -> list[str]:
         """Keep the code of the tasks that decorators have declared in the notebook since the last call.
@@ -123,7 +135,7 @@ class Session:
         task.version = definition.version
         self._put(task, definition)
         self._serve(Kept(task, definition, function))
-        return _losses(task.name, definition)
+        return _notes_on(task, definition)
 
     def define_completed(self) -> list[str]:
         """Capture again the tasks that used a name before it was defined, where that is what they lacked.
@@ -339,11 +351,12 @@ def _references_of(definition: Definition) -> list[Reference]:
     return [binding for binding in definition.bindings if isinstance(binding, Reference)]
 
 
-def _losses(name: str, definition: Definition) -> list[str]:
+def _notes_on(task: Task[Any], definition: Definition) -> list[str]:
+    """Say what cannot be kept with a task, and what in its code a replay would do again."""
     lines = [f"Note: {loss}" for loss in definition.lost]
     if lines:
-        lines.append(f"After a restart, run this cell again: the runs of {name} wait for it.")
-    return lines
+        lines.append(f"After a restart, run this cell again: the runs of {task.name} wait for it.")
+    return lines + [f"Note: {find}" for find in lint(definition, is_durable=task.kind == "durable_task")]
 
 
 def _lost_validator(task: Task[Any], definition: Definition) -> Lost:
