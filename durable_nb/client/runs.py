@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.client.forms import Group, R, sync_form
@@ -11,6 +11,7 @@ from durable_nb.tasks.refs import RunRef
 if TYPE_CHECKING:
     import sqlite3
 
+    from durable_nb.log.lines import Line
     from durable_nb.log.records import RunView
 
 
@@ -54,6 +55,20 @@ class Runs(Group):
     def ref_to(self, run: RunView) -> RunRef[Any]:
         """Give a ref to a run."""
         return RunRef(self._host, run.id, run.number, run.task)
+
+    async def aio_list_lines(self, run: str, *, limit: int = 1000) -> Sequence[Line]:
+        """Give the newest lines of a run's log, the oldest of them first: `.at` (UTC seconds), `.level`, `.line`, `.text`.
+
+        Raises:
+            UnknownRunError: no run, or several, have that name.
+        """
+        from durable_nb.log import lines, reads
+
+        return await self._read(
+            lambda connection: lines.list_lines(connection, reads.find_run(connection, run).number, limit=limit)
+        )
+
+    list_lines = sync_form(aio_list_lines)
 
     async def aio_retake(self, run: str) -> bool:
         """Take up a blocked run again; give whether it was blocked."""

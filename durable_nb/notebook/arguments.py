@@ -238,6 +238,11 @@ def _one_run(parser: Arguments) -> None:
     parser.add_argument("run", metavar="RUN", type=plain, help="a run's id, its start or end, its key, or #number")
 
 
+def _log(parser: Arguments) -> None:
+    _one_run(parser)
+    parser.add_argument("--limit", type=int, default=1000, metavar="N", help="how many lines, the newest (1000)")
+
+
 def _open(parser: Arguments) -> None:
     parser.add_argument("path", metavar="PATH", type=plain, help="the log's file; made if there is none")
 
@@ -255,6 +260,7 @@ VERBS: Mapping[str, tuple[str, Callable[[Arguments], None]]] = {
     "emit": ("Push an event. It reaches every wait that was registered before it.", _emit),
     "runs": ("List runs, the newest first; children are shown by `%durable show`.", _runs),
     "show": ("Show all that the log has of a run.", _one_run),
+    "log": ("Show what a run's task printed and logged, with time and source line.", _log),
     "status": ("Show the log, its tasks and its runs.", _nothing),
     "open": ("Open another log; the tasks defined here serve it from now on.", _open),
     "trust": ("Show the code in a log that you did not make; with --yes, trust it and execute it.", _trust),

@@ -20,6 +20,7 @@ from durable_nb.errors import DurableError
 from durable_nb.log import definitions as stored
 from durable_nb.log import reads
 from durable_nb.notebook.magics import ALIASES, LINE_MAGIC, DurableMagics
+from durable_nb.notebook.output import OUTPUT
 from durable_nb.notebook.session import NotebookDurable, Session
 from durable_nb.views.text import LogState, log_line
 from durable_nb.views.words import visible
@@ -61,6 +62,7 @@ class Extension:
         for alias, verb in ALIASES.items():
             self.shell.magics_manager.register_alias(alias, LINE_MAGIC, "line", verb)
         self.shell.events.register("post_run_cell", self._after_cell)
+        OUTPUT.install()
         atexit.register(self._close_at_exit)
         try:
             self.ready()
@@ -73,6 +75,7 @@ class Extension:
         """Give the shell back; the runs stay in the log."""
         atexit.unregister(self._close_at_exit)
         self.shell.events.unregister("post_run_cell", self._after_cell)
+        OUTPUT.remove()
         self.durable.close()
         if self.shell.user_ns.get(APP_NAME) is self.durable:
             self.shell.user_ns.pop(APP_NAME)
@@ -85,6 +88,7 @@ class Extension:
 
     def _after_cell(self, _: object) -> None:
         """Keep the code of what the cell declared by decorators, now that all of the cell's names are there."""
+        OUTPUT.uncover()
         if not self.durable.declared:
             return
         try:

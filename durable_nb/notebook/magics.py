@@ -42,7 +42,7 @@ from durable_nb.notebook.cells import Cell
 from durable_nb.notebook.display import show
 from durable_nb.notebook.handle import Handle, detail_of
 from durable_nb.tasks.options import make_options
-from durable_nb.views.text import run_history, runs_table
+from durable_nb.views.text import run_history, run_log, runs_table
 from durable_nb.views.words import brief, counted, visible
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 LINE_MAGIC = "durable"
 ALIASES = {"trigger": "run", "emit": "emit"}
 MOST_RUNS = 10_000
+MOST_LINES = 100_000
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 MENDABLE = (
     DeclarationError,
@@ -172,6 +173,7 @@ class DurableMagics(Magics):
             %durable emit KEY [JSON|@file|$variable] [--scope S] [--metadata JSON]            short: %emit
             %durable runs [--status S] [--task T] [--limit N]
             %durable show RUN
+            %durable log RUN [--limit N]
             %durable status
             %durable open PATH
             %durable trust [--yes]
@@ -247,6 +249,17 @@ class DurableMagics(Magics):
     def _show(self, given: Namespace) -> None:
         detail = detail_of(self._extension.ready().durable, given.run)
         show(self._shell, run_history(detail))
+
+    def _log(self, given: Namespace) -> None:
+        durable = self._extension.ready().durable
+        if not 1 <= given.limit <= MOST_LINES:
+            raise UsageError(f"--limit must be 1 or more, and at most {MOST_LINES}.")
+        run = durable.runs.get(given.run)
+        said = durable.runs.list_lines(run.id, limit=given.limit)
+        if said:
+            show(self._shell, run_log(run, said))
+        else:
+            print(f"Run {brief(run.id)} of {brief(run.task)} has said nothing.")
 
     def _status(self, _: Namespace) -> None:
         show(self._shell, inspection.status_of(self._extension))

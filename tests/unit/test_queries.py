@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.log import checkpoints, reads, runs, waits
+from durable_nb.log import checkpoints, lines, reads, runs, waits
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
@@ -36,6 +36,8 @@ HOT = {
     ),
     "children": (reads.CHILDREN, r"USING INDEX run_parent"),
     "open waits": (reads.WAITS, r"SEARCH wait USING PRIMARY KEY"),
+    "lines": (lines.NEWEST, r"USING INDEX line_run"),
+    "count of lines": (lines.COUNT, r"USING COVERING INDEX line_run"),
     "by key": (reads.FIND_KEY, r"USING INDEX sqlite_autoindex_run"),
     "by start of id": (reads.FIND_START, r"USING INDEX sqlite_autoindex_run"),
 }
@@ -56,4 +58,4 @@ def test_a_hot_query_uses_its_index(log: sqlite3.Connection, name: str) -> None:
     values: dict[str, int] | list[int] = dict.fromkeys(named, 1) if named else [1] * sql.count("?")
     plan = "\n".join(row[3] for row in log.execute(f"EXPLAIN QUERY PLAN {sql}", values))
     assert re.search(expected, plan), plan
-    assert not re.search(r"SCAN (run|checkpoint|wait|event)\b(?! USING)", plan), plan
+    assert not re.search(r"SCAN (run|checkpoint|wait|event|line)\b(?! USING)", plan), plan

@@ -160,12 +160,14 @@ CREATE TABLE journal (
 
 CREATE INDEX journal_run ON journal (run, seq);
 
--- What a task said with ctx.log.
+-- What a task said with ctx.log; in a notebook also what it printed, logged and warned of.
 CREATE TABLE line (
     seq  INTEGER PRIMARY KEY,
     run  INTEGER NOT NULL REFERENCES run (number),
     at   REAL NOT NULL,
-    text TEXT NOT NULL
+    text TEXT NOT NULL,
+    level TEXT NOT NULL DEFAULT 'info',
+    line INTEGER                          -- of the task's source
 ) STRICT;
 
 CREATE INDEX line_run ON line (run, seq);
