@@ -39,6 +39,8 @@ WAITS = """
 SELECT node, kind, name, due_at, key, scope, expression, filter_error FROM wait
 WHERE run = ? AND matched_at IS NULL ORDER BY node, item"""
 
+AWAITED = "SELECT DISTINCT key FROM wait WHERE key IS NOT NULL AND matched_at IS NULL ORDER BY key LIMIT ?"
+
 STATUS = """
 SELECT (SELECT count(*) FROM run WHERE status IN ('QUEUED', 'RUNNING') AND parent IS NULL),
        (SELECT count(*) FROM run WHERE blocked_reason IS NOT NULL),
@@ -134,6 +136,11 @@ def count_children(connection: sqlite3.Connection, number: int) -> list[tuple[st
 def list_waits(connection: sqlite3.Connection, number: int) -> list[WaitView]:
     """Give the open conditions of a run."""
     return [WaitView(*row) for row in connection.execute(WAITS, (number,))]
+
+
+def list_awaited_keys(connection: sqlite3.Connection, *, limit: int) -> list[str]:
+    """Give the keys of events that some run waits for."""
+    return [key for (key,) in connection.execute(AWAITED, (limit,))]
 
 
 def count_status(connection: sqlite3.Connection) -> tuple[int, int, int]:

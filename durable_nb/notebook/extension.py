@@ -19,6 +19,8 @@ from durable_nb.client import DEFAULT_LOG, LOG_VARIABLE
 from durable_nb.errors import DurableError
 from durable_nb.log import definitions as stored
 from durable_nb.log import reads
+from durable_nb.notebook.cells import APP_NAME
+from durable_nb.notebook.completion import Completer
 from durable_nb.notebook.magics import ALIASES, LINE_MAGIC, DurableMagics
 from durable_nb.notebook.output import OUTPUT
 from durable_nb.notebook.session import NotebookDurable, Session
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
     from durable_nb.log.definitions import StoredDefinition
 
-APP_NAME = "durable"
 CLOSE_SECONDS = 4.0
 GIT_SECONDS = 2.0
 
@@ -49,6 +50,7 @@ class Extension:
         self.durable = NotebookDurable(log_path(notebook), str(notebook) if notebook else "")
         self.session = Session(self.durable)
         self.shown: tuple[str, list[StoredDefinition]] | None = None
+        self._completer = Completer(self)
         self._pid = os.getpid()
         self._restored: dict[str, object] = {}
         self._is_restored = False
@@ -62,6 +64,7 @@ class Extension:
         for alias, verb in ALIASES.items():
             self.shell.magics_manager.register_alias(alias, LINE_MAGIC, "line", verb)
         self.shell.events.register("post_run_cell", self._after_cell)
+        self.shell.Completer.custom_matchers.append(self._completer.match)
         OUTPUT.install()
         atexit.register(self._close_at_exit)
         try:
@@ -75,6 +78,7 @@ class Extension:
         """Give the shell back; the runs stay in the log."""
         atexit.unregister(self._close_at_exit)
         self.shell.events.unregister("post_run_cell", self._after_cell)
+        self.shell.Completer.custom_matchers.remove(self._completer.match)
         OUTPUT.remove()
         self.durable.close()
         if self.shell.user_ns.get(APP_NAME) is self.durable:

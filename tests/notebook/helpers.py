@@ -164,6 +164,11 @@ class Kernel:
         assert reply.status == "ok", (reply.errors, reply.text)
         return reply
 
+    def complete(self, code: str) -> list[str]:
+        """Give what Tab offers at the end of a text."""
+        reply = self._client.complete(code, reply=True, timeout=PATIENCE)
+        return list(reply["content"]["matches"])
+
     def interrupt(self) -> None:
         """Interrupt, as Jupyter's stop button does."""
         self._manager.interrupt_kernel()

@@ -36,6 +36,7 @@ HOT = {
     ),
     "children": (reads.CHILDREN, r"USING INDEX run_parent"),
     "open waits": (reads.WAITS, r"SEARCH wait USING PRIMARY KEY"),
+    "awaited keys": (reads.AWAITED, r"USING INDEX wait_key"),
     "lines": (lines.NEWEST, r"USING INDEX line_run"),
     "count of lines": (lines.COUNT, r"USING COVERING INDEX line_run"),
     "by key": (reads.FIND_KEY, r"USING INDEX sqlite_autoindex_run"),
