@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from durable_nb.log import reads
+from durable_nb.log.records import CELL_KEY
 from durable_nb.notebook.arguments import VERBS, Arguments, task_parser, verb_parser
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Completer:
 
         for run in self._read(read):
             yield f"#{run.number}" if fragment.startswith("#") else run.id
-            if run.key and not re.search(r"\s", run.key):
+            if run.key and not run.key.startswith(CELL_KEY) and not re.search(r"\s", run.key):
                 yield run.key
 
     def _inputs(self, fragment: str) -> Iterable[str]:

@@ -23,6 +23,7 @@ from durable_nb.notebook.cells import APP_NAME
 from durable_nb.notebook.completion import Completer
 from durable_nb.notebook.magics import ALIASES, LINE_MAGIC, DurableMagics
 from durable_nb.notebook.output import OUTPUT
+from durable_nb.notebook.reruns import Reruns
 from durable_nb.notebook.session import NotebookDurable, Session
 from durable_nb.views.text import LogState, log_line
 from durable_nb.views.words import visible
@@ -41,6 +42,7 @@ class Extension:
 
     Attributes:
         session: the tasks of this notebook and its app object.
+        reruns: the cells that were executed, so that Restart & Run All starts nothing twice.
         shown: the log's id and the definitions that `%durable trust` has shown last.
     """
 
@@ -49,6 +51,7 @@ class Extension:
         self.shell = shell
         self.durable = NotebookDurable(log_path(notebook), str(notebook) if notebook else "")
         self.session = Session(self.durable)
+        self.reruns = Reruns()
         self.shown: tuple[str, list[StoredDefinition]] | None = None
         self._completer = Completer(self)
         self._pid = os.getpid()
@@ -63,6 +66,7 @@ class Extension:
         self.shell.register_magics(DurableMagics(self.shell, self))
         for alias, verb in ALIASES.items():
             self.shell.magics_manager.register_alias(alias, LINE_MAGIC, "line", verb)
+        self.shell.events.register("pre_run_cell", self._before_cell)
         self.shell.events.register("post_run_cell", self._after_cell)
         self.shell.Completer.custom_matchers.append(self._completer.match)
         OUTPUT.install()
@@ -77,6 +81,7 @@ class Extension:
     def unload(self) -> None:
         """Give the shell back; the runs stay in the log."""
         atexit.unregister(self._close_at_exit)
+        self.shell.events.unregister("pre_run_cell", self._before_cell)
         self.shell.events.unregister("post_run_cell", self._after_cell)
         self.shell.Completer.custom_matchers.remove(self._completer.match)
         OUTPUT.remove()
@@ -89,6 +94,9 @@ class Extension:
                 del kind[name]
         for alias in ALIASES:
             self.shell.magics_manager.magics["line"].pop(alias, None)
+
+    def _before_cell(self, cell: Any) -> None:
+        self.reruns.begin(getattr(cell, "cell_id", None), cell.raw_cell or "", is_kernel=hasattr(self.shell, "kernel"))
 
     def _after_cell(self, _: object) -> None:
         """Keep the code of what the cell declared by decorators, now that all of the cell's names are there."""

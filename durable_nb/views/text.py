@@ -17,7 +17,7 @@ from rich.tree import Tree
 
 from durable_nb.log.lines import Line
 from durable_nb.log.reads import CheckpointView, WaitView
-from durable_nb.log.records import RunView
+from durable_nb.log.records import CELL_KEY, RunView
 from durable_nb.views import words
 from durable_nb.views.words import State, brief, counted, duration, moment, state_of, visible, wait_words
 
@@ -92,7 +92,10 @@ def _facts(detail: RunDetail) -> Iterator[Text]:
     run = detail.run
     times = [("created", run.created_at), ("started", run.started_at), ("finished", run.finished_at)]
     yield Text(", ".join(f"{word} {moment(at)}" for word, at in times if at is not None))
-    parts = [f"key {brief(run.key)}" if run.key else "", f"version {brief(run.version)}" if run.version else ""]
+    parts = [
+        f"key {brief(run.key)}" if run.key and not run.key.startswith(CELL_KEY) else "",
+        f"version {brief(run.version)}" if run.version else "",
+    ]
     parts.append(f"attempt {run.retry_count + 1}" if run.retry_count else "")
     parts.append(f"entered {run.invocation_count} times" if run.invocation_count > 1 else "")
     parts.append(f"home {brief(run.home)}" if run.home else "")

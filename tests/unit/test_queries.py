@@ -37,6 +37,7 @@ HOT = {
     "children": (reads.CHILDREN, r"USING INDEX run_parent"),
     "open waits": (reads.WAITS, r"SEARCH wait USING PRIMARY KEY"),
     "awaited keys": (reads.AWAITED, r"USING INDEX wait_key"),
+    "last key": (reads.LAST_KEY, r"USING COVERING INDEX sqlite_autoindex_run"),
     "lines": (lines.NEWEST, r"USING INDEX line_run"),
     "count of lines": (lines.COUNT, r"USING COVERING INDEX line_run"),
     "by key": (reads.FIND_KEY, r"USING INDEX sqlite_autoindex_run"),
