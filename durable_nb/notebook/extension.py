@@ -21,6 +21,8 @@ from durable_nb.log import definitions as stored
 from durable_nb.log import reads
 from durable_nb.notebook.cells import APP_NAME
 from durable_nb.notebook.completion import Completer
+from durable_nb.notebook.display import Area
+from durable_nb.notebook.editing import Check
 from durable_nb.notebook.magics import ALIASES, LINE_MAGIC, DurableMagics
 from durable_nb.notebook.output import OUTPUT
 from durable_nb.notebook.reruns import Reruns
@@ -109,6 +111,12 @@ class Extension:
             lines = [str(error)]
         for line in lines:
             print(visible(line))
+        self.check_edits()
+
+    def check_edits(self) -> None:
+        """Replay the unfinished runs of tasks that have got new code; the report fills itself in below the cell."""
+        for edit in self.session.edits():
+            Check(self.session, edit, Area(self.shell).show).begin()
 
     def _close_at_exit(self) -> None:
         if os.getpid() == self._pid:  # not in a process that was forked off: the engine's thread is not there

@@ -161,6 +161,7 @@ class DurableMagics(Magics):
         namespace[name] = task
         for note in [*notes, *session.define_completed()]:
             print(visible(note))
+        self._extension.check_edits()
 
     # ------------------------------------------------------------ lines
 

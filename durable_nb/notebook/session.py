@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from durable_nb.client import Durable
 from durable_nb.definitions import (
@@ -35,9 +35,13 @@ from durable_nb.definitions.records import UNDEFINED
 from durable_nb.errors import DeclarationError, DurableError, LogError, UntrustedError
 from durable_nb.log import definitions as stored
 from durable_nb.log.definitions import StoredDefinition
+from durable_nb.notebook.editing import Edit
 from durable_nb.notebook.watchdog import Watchdog
 from durable_nb.tasks.options import EvictionPolicy, TaskOptions
 from durable_nb.tasks.task import Kind, Task
+
+if TYPE_CHECKING:
+    from durable_nb.log.records import Claim
 
 APP = "app"
 TASK = "task:"
@@ -101,6 +105,8 @@ class Session:
         self.unrestorable: dict[str, str] = {}
         self._kept: dict[str, Kept] = {}
         self._classes = Classes()
+        self._edits: dict[str, Edit] = {}
+        self._older: list[Kept] = []  # former definitions, which their own runs still execute
         self._held: dict[str, Task[Any]] = {}  # restored, but something that they refer to is not there yet
 
     # ------------------------------------------------------------ defining
@@ -247,6 +253,10 @@ class Session:
         self.unrestorable.pop(task.name, None)
         if task.name in self.untrusted:
             self.untrusted.remove(task.name)
+        before = self._kept.get(task.name)
+        if before is not None and before.definition.version != kept.definition.version and before.task is not task:
+            self._edits[task.name] = Edit(task.name, task.kind, kept.definition.version, before.definition.version)
+            self._older.append(before)
         self._kept[task.name] = kept
         self._introduce(task)
         self.durable.add(task)
@@ -254,7 +264,7 @@ class Session:
 
     def _introduce(self, task: Task[Any]) -> None:
         """Let the captured code that names a task find this one, which is new or defined anew."""
-        for kept in self._kept.values():
+        for kept in [*self._kept.values(), *self._older]:
             if kept.definition.is_restorable and kept.task is not task:
                 for reference in _references_of(kept.definition):
                     if reference.target == f"{TASK}{task.name}":
@@ -280,10 +290,19 @@ class Session:
         restored = [task for task in (self._restore_one(row) for row in self.rows(self.durable.home)) if task is not None]
         for task in restored:
             self._held[task.name] = task
+        self._restore_older()
         for task in restored:
             self._introduce(task)
         self._release_held()
         return restored
+
+    def _restore_older(self) -> None:
+        """Make the former versions again that unfinished runs still execute."""
+        home = self.durable.home
+        for row in self.read(lambda connection: stored.list_wanted(connection, home)):
+            if self.version_of(row.task) != row.version and (kept := self._rebuilt(row)) is not None:
+                self._older.append(kept)
+                self.durable.tasks.keep(kept.task)
 
     def rows(self, home: str | None) -> list[StoredDefinition]:
         """Read the newest definitions of a home from the open log."""
@@ -297,6 +316,13 @@ class Session:
     def _restore_one(self, row: StoredDefinition) -> Task[Any] | None:
         if row.task in self.durable.tasks:
             return None
+        kept = self._rebuilt(row)
+        if kept is None:
+            return None
+        self._kept[row.task] = kept
+        return kept.task
+
+    def _rebuilt(self, row: StoredDefinition) -> Kept | None:
         try:
             definition = Definition.from_json(row.body)
             if not self.is_signed(row, definition):
@@ -321,8 +347,7 @@ class Session:
             return None
         task.is_restored = True
         self._take_in(task, definition)
-        self._kept[task.name] = Kept(task, definition)
-        return task
+        return Kept(task, definition)
 
     def is_signed(self, row: StoredDefinition, definition: Definition) -> bool:
         """Whether this user's signature covers a definition as it stands in the log, its home and version included."""
@@ -331,6 +356,31 @@ class Session:
             return False
         said = json.loads(row.options)
         return bool(said["home"] == row.home and said["kind"] == row.kind)
+
+    # ------------------------------------------------------------ versions
+
+    def version_of(self, task: str) -> str | None:
+        """Give the version of a task as it is defined now."""
+        kept = self._kept.get(task)
+        return kept.definition.version if kept else None
+
+    def restorable(self) -> dict[str, tuple[Kind, str]]:
+        """Give the definitions that can be rebuilt anywhere: by name, kind and JSON."""
+        return {
+            name: (kept.task.kind, kept.definition.to_json())
+            for name, kept in self._kept.items()
+            if kept.definition.is_restorable
+        }
+
+    def sign_run(self, claim: Claim, version: str) -> bytes:
+        """Sign a run for another version of its task."""
+        durable = self.durable
+        return durable.keyring.sign("run", durable.log_id, claim.id, claim.task, version, claim.input)
+
+    def edits(self) -> list[Edit]:
+        """Give the tasks that were given new code since the last call."""
+        edits, self._edits = list(self._edits.values()), {}
+        return edits
 
     # ------------------------------------------------------------ another log
 
@@ -347,6 +397,7 @@ class Session:
         for task in gone:
             del self._kept[task.name]
         self._held.clear()
+        self._older.clear()
         self.untrusted.clear()
         self.unrestorable.clear()
         return gone

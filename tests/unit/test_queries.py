@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.log import checkpoints, lines, reads, runs, waits
+from durable_nb.log import checkpoints, definitions, lines, reads, runs, versions, waits
 from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
@@ -38,6 +38,9 @@ HOT = {
     "open waits": (reads.WAITS, r"SEARCH wait USING PRIMARY KEY"),
     "awaited keys": (reads.AWAITED, r"USING INDEX wait_key"),
     "last key": (reads.LAST_KEY, r"USING COVERING INDEX sqlite_autoindex_run"),
+    "outdated": (versions.LIST, r"USING INDEX run_status"),
+    "count of outdated": (versions.COUNT, r"USING INDEX run_status"),
+    "wanted definitions": (definitions.WANTED, r"USING INDEX run_status"),
     "lines": (lines.NEWEST, r"USING INDEX line_run"),
     "count of lines": (lines.COUNT, r"USING COVERING INDEX line_run"),
     "by key": (reads.FIND_KEY, r"USING INDEX sqlite_autoindex_run"),
