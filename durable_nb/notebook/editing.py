@@ -42,7 +42,7 @@ HISTORY_SECONDS = 2.0
 TOTAL_SECONDS = 120.0
 STARTS = 5  # of the process, which is killed at a history that does not end
 MOST = 5_000  # unfinished runs that are checked; the rest keep their code
-SHOWN = 5  # runs that are named one by one
+SHOWN = 5  # reasons that are told, and runs that are named for each
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,8 @@ class Check:
                 good.append(found[verdict.number])
             else:
                 self._others.append(verdict)
+            if self._is_superseded():
+                return
             if time.monotonic() - shown_at > 0.5:
                 self._move(good)
                 good, shown_at = [], time.monotonic()
@@ -188,8 +190,8 @@ class Check:
     def _move(self, good: Sequence[tuple[Claim, int]]) -> None:
         """Give the new code to runs whose history replays; those that wait in memory are evicted first."""
         session, edit, durable = self._session, self._edit, self._session.durable
-        if not good or session.version_of(edit.task) != edit.version:
-            return  # it was edited again: the next check judges them
+        if not good or self._is_superseded():
+            return
         engine = durable.engine
 
         async def move() -> int:
@@ -211,6 +213,10 @@ class Check:
         self._moved += moved
         self._busy += len(good) - moved
 
+    def _is_superseded(self) -> bool:
+        """Whether the task was edited again, so that the next check judges its runs."""
+        return self._session.version_of(self._edit.task) != self._edit.version
+
     # ------------------------------------------------------------ saying
 
     def report(self) -> RenderableType:
@@ -220,6 +226,8 @@ class Check:
         if self._failure:
             keep = "Every run that was not moved yet keeps the code that it started with."
             return Text(f"{head} The check failed ({brief(self._failure)}). {keep}", style="yellow")
+        if self._is_superseded():
+            return Text(f"{head} It was edited again meanwhile: the newer cell tells what becomes of its runs.")
         judged = self._moved + self._busy + len(self._others)
         if not self._is_done:
             return Text(f"{head} Replaying {counted(self._total, 'unfinished run')} against it: {judged} done.")
@@ -245,27 +253,29 @@ class Check:
         return Group(*lines)
 
     def _lines(self, verdicts: Sequence[Verdict]) -> Iterator[Text]:
-        for verdict in verdicts[:SHOWN]:
-            yield Text(f"run {self._ids[verdict.number]} keeps the code before: {brief(_why(verdict), 400)}.", style="yellow")
-        if len(verdicts) > SHOWN:
-            more = counted(len(verdicts) - SHOWN, "run")
-            yield Text(f"{more} more keep it: they likewise {_plural(verdicts[0])}.", style="yellow")
+        alike: dict[str, list[str]] = {}
+        for verdict in verdicts:
+            alike.setdefault(_why(verdict), []).append(self._ids[verdict.number])
+        for why, ids in list(alike.items())[:SHOWN]:
+            named = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
+            who = f"run {named} keeps" if len(ids) == 1 else f"{len(ids)} runs ({named}) keep"
+            yield Text(f"{who} the code before: {brief(why, 400)}.", style="yellow")
+        rest = sum(len(ids) for ids in list(alike.values())[SHOWN:])
+        if rest:
+            yield Text(
+                f"{counted(rest, 'run')} more: {verdicts[-1].kind}, each in its own way; all keep the code before.",
+                style="yellow",
+            )
 
 
 def _why(verdict: Verdict) -> str:
     if verdict.kind == "diverges":
         before = f" at line {verdict.recorded_line}" if verdict.recorded_line else ""
         now = f" (line {verdict.line})" if verdict.line else ""
-        return (
-            f"it diverges at checkpoint {verdict.node}: recorded {verdict.recorded}{before}, new code asks {verdict.asked}{now}"
-        )
+        return f"diverges at checkpoint {verdict.node}: recorded {verdict.recorded}{before}, new code asks {verdict.asked}{now}"
     if verdict.kind == "fails":
-        return f"its replay fails with {verdict.reason}"
-    return f"it cannot be checked: {verdict.reason}"
-
-
-def _plural(verdict: Verdict) -> str:
-    return {"diverges": "diverge", "fails": "fail"}.get(verdict.kind, "cannot be checked")
+        return f"the replay fails with {verdict.reason}"
+    return f"cannot be checked: {verdict.reason}"
 
 
 def _environment() -> dict[str, str]:

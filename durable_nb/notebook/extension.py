@@ -19,14 +19,16 @@ from durable_nb.client import DEFAULT_LOG, LOG_VARIABLE
 from durable_nb.errors import DurableError
 from durable_nb.log import definitions as stored
 from durable_nb.log import reads
+from durable_nb.notebook.app import NotebookDurable
 from durable_nb.notebook.cells import APP_NAME
 from durable_nb.notebook.completion import Completer
 from durable_nb.notebook.display import Area
 from durable_nb.notebook.editing import Check
+from durable_nb.notebook.helpers import define_changed
 from durable_nb.notebook.magics import ALIASES, LINE_MAGIC, DurableMagics
 from durable_nb.notebook.output import OUTPUT
 from durable_nb.notebook.reruns import Reruns
-from durable_nb.notebook.session import NotebookDurable, Session
+from durable_nb.notebook.session import Session
 from durable_nb.views.text import LogState, log_line
 from durable_nb.views.words import visible
 
@@ -103,10 +105,10 @@ class Extension:
     def _after_cell(self, _: object) -> None:
         """Keep the code of what the cell declared by decorators, now that all of the cell's names are there."""
         OUTPUT.uncover()
-        if not self.durable.declared:
-            return
         try:
-            lines = [*self.session.define_declared(self.shell.user_ns), *self.session.define_completed()]
+            lines = define_changed(self.session, self.shell.user_ns)
+            if self.durable.declared:
+                lines += [*self.session.define_declared(self.shell.user_ns), *self.session.define_completed()]
         except DurableError as error:
             lines = [str(error)]
         for line in lines:

@@ -11,22 +11,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import timedelta
-from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.client import Durable
 from durable_nb.definitions import (
     Classes,
     Definition,
-    Lost,
-    Reference,
     bind,
     capture,
     definition_parts,
-    lint,
     notes,
     rebuild,
     unbound,
@@ -35,8 +30,10 @@ from durable_nb.definitions.records import UNDEFINED
 from durable_nb.errors import DeclarationError, DurableError, LogError, UntrustedError
 from durable_nb.log import definitions as stored
 from durable_nb.log.definitions import StoredDefinition
+from durable_nb.notebook.app import NotebookDurable
 from durable_nb.notebook.editing import Edit
-from durable_nb.notebook.watchdog import Watchdog
+from durable_nb.notebook.helpers import watched
+from durable_nb.notebook.kept import Kept, lost_validator, notes_on, references_of
 from durable_nb.tasks.options import EvictionPolicy, TaskOptions
 from durable_nb.tasks.task import Kind, Task
 
@@ -45,49 +42,6 @@ if TYPE_CHECKING:
 
 APP = "app"
 TASK = "task:"
-
-
-class NotebookDurable(Durable):
-    """The app object of a notebook.
-
-    It remembers the tasks that are declared by decorators, so that their code is kept too, and has its engine watched.
-    """
-
-    def __init__(self, log: Path, home: str) -> None:
-        super().__init__(log, home=home)
-        self.declared: list[Task[Any]] = []
-        self._watchdog: Watchdog | None = None
-
-    def add(self, task: Task[Any]) -> Task[Any]:
-        """Serve a task from now on; one of the same name is replaced."""
-        self.declared.append(task)
-        return super().add(task)
-
-    def _start(self) -> None:
-        super()._start()
-        assert self._engine is not None  # noqa: S101  it was started
-        self._watchdog = Watchdog(self._engine, self._engine.warn)
-
-    def close(self, timeout: float | None = None) -> None:
-        """Give every run back to the log and stop the engine; a later use starts it again."""
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        super().close(timeout)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A task of this session with the definition that it was made of.
-
-    Attributes:
-        live: the function as its cell made it; None for a task that came from the log.
-        source: the text of its cell, where it is known.
-    """
-
-    task: Task[Any]
-    definition: Definition
-    live: FunctionType | None = None
-    source: str | None = None
 
 
 class Session:
@@ -127,7 +81,7 @@ class Session:
             self._move_in(task, definition)
         self._put(task, definition)
         self._serve(Kept(task, definition, function, source))
-        return task, _notes_on(task, definition)
+        return task, notes_on(task, definition)
 
     def define_declared(self, namespace: dict[str, Any]) -> list[str]:
         """Keep the code of the tasks that decorators have declared in the notebook since the last call.
@@ -151,13 +105,13 @@ class Session:
         definition = capture(function, references=self._references())
         annotated: Task[Any] = Task(function, host=self.durable, kind=task.kind, name=task.name, options=task.options)
         if task.input_adapter is not annotated.input_adapter:
-            definition = replace(definition, lost=(*definition.lost, _lost_validator(task, definition)))
+            definition = replace(definition, lost=(*definition.lost, lost_validator(task, definition)))
         if definition.is_restorable:
             self._move_in(task, definition)
         task.version = definition.version
         self._put(task, definition)
         self._serve(Kept(task, definition, function))
-        return _notes_on(task, definition)
+        return notes_on(task, definition)
 
     def define_completed(self) -> list[str]:
         """Capture again the tasks that used a name before it was defined, where that is what they lacked.
@@ -214,7 +168,7 @@ class Session:
     @staticmethod
     def _take_in(task: Task[Any], definition: Definition) -> None:
         """To a task's own code, its name means the task."""
-        for reference in _references_of(definition):
+        for reference in references_of(definition):
             if reference.target == "self":
                 bind(task.function, reference.name, task)  # type: ignore[arg-type]
 
@@ -257,7 +211,7 @@ class Session:
         if before is not None and before.definition.version != kept.definition.version and before.task is not task:
             self._edits[task.name] = Edit(task.name, task.kind, kept.definition.version, before.definition.version)
             self._older.append(before)
-        self._kept[task.name] = kept
+        self._kept[task.name] = watched(kept)
         self._introduce(task)
         self.durable.add(task)
         self._release_held()
@@ -266,7 +220,7 @@ class Session:
         """Let the captured code that names a task find this one, which is new or defined anew."""
         for kept in [*self._kept.values(), *self._older]:
             if kept.definition.is_restorable and kept.task is not task:
-                for reference in _references_of(kept.definition):
+                for reference in references_of(kept.definition):
                     if reference.target == f"{TASK}{task.name}":
                         bind(kept.task.function, reference.name, task)  # type: ignore[arg-type]
 
@@ -364,6 +318,24 @@ class Session:
         kept = self._kept.get(task)
         return kept.definition.version if kept else None
 
+    def kept(self) -> list[Kept]:
+        """Give every task of the session with its definition."""
+        return list(self._kept.values())
+
+    def keep(self, kept: Kept) -> None:
+        """Put a task's account in the place of the one before."""
+        self._kept[kept.task.name] = kept
+
+    def capture(self, kept: Kept) -> Definition:
+        """Capture a task's live function again, each part as the cell says it that defined it last."""
+        return capture(kept.live, references=self._references())  # type: ignore[arg-type]
+
+    def serve(self, kept: Kept) -> None:
+        """Have a new definition of a task executed, written and served."""
+        self._move_in(kept.task, kept.definition)
+        self._put(kept.task, kept.definition)
+        self._serve(kept)
+
     def restorable(self) -> dict[str, tuple[Kind, str]]:
         """Give the definitions that can be rebuilt anywhere: by name, kind and JSON."""
         return {
@@ -412,29 +384,6 @@ class Session:
             name: [target.removeprefix(TASK) for target in unbound(task.function).values()]  # type: ignore[arg-type]
             for name, task in self._held.items()
         }
-
-
-def _references_of(definition: Definition) -> list[Reference]:
-    return [binding for binding in definition.bindings if isinstance(binding, Reference)]
-
-
-def _notes_on(task: Task[Any], definition: Definition) -> list[str]:
-    """Say what cannot be kept with a task, and what in its code a replay would do again."""
-    lines = [f"Note: {loss}" for loss in definition.lost]
-    if lines:
-        lines.append(f"After a restart, run this cell again: the runs of {task.name} wait for it.")
-    return lines + [f"Note: {find}" for find in lint(definition, is_durable=task.kind == "durable_task")]
-
-
-def _lost_validator(task: Task[Any], definition: Definition) -> Lost:
-    """An input's type is part of the captured code only where the code names it."""
-    return Lost(
-        name="input_validator",
-        type_name="a type given beside the function",
-        line=definition.first_line,
-        used_by=task.name,
-        advice="annotate `input` with it instead",
-    )
 
 
 def _options_json(kind: Kind, home: str, options: TaskOptions) -> str:

@@ -61,12 +61,22 @@ def test_a_run_that_diverges_keeps_its_code_and_the_cell_says_where(waiting: She
     changed = TASK.replace("    await ctx.aio_now()\n", "    # a comment\n    await ctx.aio_sleep_for(timedelta(seconds=5))\n")
     said = " ".join(edit(waiting, changed.replace("'old'", "'new'"), capfd).split())
     assert "0 unfinished runs go on with it." in said
-    assert "keeps the code before: it diverges at checkpoint 1: recorded now at line 4, new code asks sleep 5s (line 5)." in said
+    assert "keeps the code before: diverges at checkpoint 1: recorded now at line 4, new code asks sleep 5s (line 5)." in said
     assert "fork it before the checkpoint" in said
     waiting.cell("%emit go")
     assert result(waiting) == "old"
     second = waiting.cell("%durable run f 2").result
     wait_until(lambda: "sleep 5s" in waiting.cell(f"%durable show {second.id}").text, what="a new run with the new code")
+
+
+def test_runs_that_diverge_alike_are_told_together(shell: Shell, capfd: pytest.CaptureFixture[str]) -> None:
+    shell.cell(TASK)
+    shell.cell("refs = f.run_many([f.create_bulk_run_item(n) for n in range(7)], wait_for_result=False)")
+    for number in range(1, 8):
+        waits(shell, f"#{number}")
+    said = " ".join(edit(shell, TASK.replace("aio_now()", "aio_memo(lambda: 1, int)"), capfd).split())
+    assert "7 runs (" in said
+    assert ", …) keep the code before: diverges at checkpoint 1: recorded now at line 4, new code asks memo" in said
 
 
 def test_a_run_keeps_its_code_over_a_restart_of_the_engine_and_of_the_notebook(
@@ -83,38 +93,38 @@ def test_a_run_keeps_its_code_over_a_restart_of_the_engine_and_of_the_notebook(
 @pytest.mark.parametrize(
     ("before", "after", "why"),
     [
-        ("    await ctx.aio_now()\n", "", "it diverges at checkpoint 1: recorded now at line 4, new code asks event go (line 4)"),
+        ("    await ctx.aio_now()\n", "", "diverges at checkpoint 1: recorded now at line 4, new code asks event go (line 4)"),
         (
             "    await ctx.aio_wait_for_event('go')\n",
             "    await ctx.aio_wait_for_event('stop')\n",
-            "it diverges at checkpoint 2: recorded event go at line 5, new code asks event stop (line 5)",
+            "diverges at checkpoint 2: recorded event go at line 5, new code asks event stop (line 5)",
         ),
         ("    await ctx.aio_wait_for_event('go')\n", "", "checkpoint 2: recorded event go at line 5, new code asks nothing more"),
-        ("    await ctx.aio_now()\n", "    1 / 0\n", "its replay fails with ZeroDivisionError: division by zero on line 4"),
+        ("    await ctx.aio_now()\n", "    1 / 0\n", "the replay fails with ZeroDivisionError: division by zero on line 4"),
         (
             "    await ctx.aio_now()\n",
             "    open('out.txt', 'w')\n    await ctx.aio_now()\n",
-            "it cannot be checked: line 4 needs what a check may not do (writes 'out.txt')",
+            "cannot be checked: line 4 needs what a check may not do (writes 'out.txt')",
         ),
         (
             "    await ctx.aio_now()\n",
             "    import subprocess\n    subprocess.run(['true'])\n    await ctx.aio_now()\n",
-            "it cannot be checked: line 5 needs what a check may not do (subprocess.Popen)",
+            "cannot be checked: line 5 needs what a check may not do (subprocess.Popen)",
         ),
         (
             "    await ctx.aio_now()\n",
             "    import socket\n    socket.create_connection(('127.0.0.1', 9))\n    await ctx.aio_now()\n",
-            "it cannot be checked: line 5 needs what a check may not do (socket.",
+            "cannot be checked: line 5 needs what a check may not do (socket.",
         ),
         (
             "    await ctx.aio_now()\n",
             "    import asyncio\n    await asyncio.sleep(60)\n    await ctx.aio_now()\n",
-            "it cannot be checked: line 5 awaits something that is not recorded",
+            "cannot be checked: line 5 awaits something that is not recorded",
         ),
         (
             "    await ctx.aio_now()\n",
             "    while True: pass\n    await ctx.aio_now()\n",
-            "it cannot be checked: its replay did not end within 2 s, or took too much memory",
+            "cannot be checked: its replay did not end within 2 s, or took too much memory",
         ),
     ],
     ids=["less", "other", "end", "fails", "writes", "process", "socket", "foreign", "endless"],
@@ -157,6 +167,46 @@ def test_children_with_models_replay(shell: Shell, capfd: pytest.CaptureFixture[
     assert "1 unfinished run goes on with it." in edit(shell, parent.replace("old", "new"), capfd)
     shell.cell("%emit go")
     assert result(shell) == "new 6"
+
+
+HELPER = "def word():\n    return 'old'\n"
+USER = """%%durable_task
+async def f(input, ctx):
+    await ctx.aio_wait_for_event(event())
+    return word()
+def event():
+    return 'go'
+"""
+
+
+def test_an_edited_helper_cell_counts_too(shell: Shell, capfd: pytest.CaptureFixture[str]) -> None:
+    shell.cell(HELPER)
+    shell.cell(USER)
+    version = shell.cell("%durable run f\nf.version").result
+    waits(shell)
+    assert "has new code" not in shell.cell(HELPER + "# the same").text
+    assert "1 unfinished run goes on with it." in edit(shell, HELPER.replace("old", "new"), capfd)
+    assert shell.cell("f.version").result != version, "the name is the new task"
+    shell.cell("%emit go")
+    assert result(shell) == "new"
+
+
+def test_an_edited_helper_that_asks_otherwise_leaves_the_run_its_own(shell: Shell, capfd: pytest.CaptureFixture[str]) -> None:
+    shell.cell(HELPER)
+    shell.cell(USER)
+    shell.cell("%durable run f")
+    waits(shell)
+    said = edit(shell, "def event():\n    return 'stop'\n", capfd)
+    assert "recorded event go" in said
+    assert "new code asks event stop" in " ".join(said.split())
+    shell.cell("%emit go")
+    assert result(shell) == "old"
+
+
+def test_a_helper_without_unfinished_runs_is_a_note(shell: Shell) -> None:
+    shell.cell(HELPER)
+    shell.cell(USER)
+    assert shell.cell(HELPER.replace("old", "new")).text == "f uses the new word from now on.\n"
 
 
 def test_the_run_stays_signed(waiting: Shell, capfd: pytest.CaptureFixture[str], folder: Path) -> None:
