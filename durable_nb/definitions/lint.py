@@ -63,10 +63,17 @@ def lint(definition: Definition, *, is_durable: bool = True) -> list[Find]:
         >>> print(*lint(definition), sep="\n")  # doctest: +SKIP
         `review`, line 4: datetime.now() reads the clock, which a replay sees differently: use `await ctx.aio_now()`.
     """
+    try:
+        return list(_finds(definition, is_durable=is_durable))
+    except RecursionError:  # code that is nested deeper than Python's own stack is no reason to refuse it
+        return []
+
+
+def _finds(definition: Definition, *, is_durable: bool) -> Iterator[Find]:
     body = parse(definition.source).body[0]
     if not is_durable and not isinstance(body, ast.AsyncFunctionDef):
-        return []
-    names, todo, seen, finds = _Names(definition), deque([definition.name]), {definition.name}, list[Find]()
+        return
+    names, todo, seen = _Names(definition), deque([definition.name]), {definition.name}
     helpers = {binding.name: binding for binding in definition.bindings if isinstance(binding, Code)}
     context = _context_name(body)
     while todo:
@@ -77,11 +84,10 @@ def lint(definition: Definition, *, is_durable: bool = True) -> list[Find]:
             continue
         walk = _Walk(names, context, quiet_lines(code.source), is_durable=is_durable)
         walk.enter(function)
-        finds += sorted({Find(line + code.first_line - 1, name, text) for line, text in walk.found})
+        yield from sorted({Find(line + code.first_line - 1, name, text) for line, text in walk.found})
         fresh = sorted(called for called in walk.called if called in helpers and called not in seen)
         seen.update(fresh)
         todo += fresh
-    return finds
 
 
 def quiet_lines(source: str) -> frozenset[int]:

@@ -40,15 +40,17 @@ def show(shell: InteractiveShell, renderable: RenderableType) -> None:
 
 
 class Area:
-    """A place below the running cell that can be filled in later, from any thread; a terminal shows the last state only."""
+    """A place below the running cell that can be filled in later, from any thread; a terminal shows what is final only."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._id = secrets.token_hex(8)
         self._is_shown = False
 
-    def show(self, renderable: RenderableType) -> None:
+    def show(self, renderable: RenderableType, is_final: bool) -> None:
         """Show a renderable in place of what is there."""
+        if not is_final and not hasattr(self._shell, "kernel"):
+            return
         self._shell.display_pub.publish(bundle(renderable), transient={"display_id": self._id}, update=self._is_shown)
         self._is_shown = True
 

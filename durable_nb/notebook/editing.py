@@ -62,7 +62,7 @@ class Edit:
 class Check:
     """The check of one edit. `report` is what it has found so far, to be shown."""
 
-    def __init__(self, session: Session, edit: Edit, show: Callable[[RenderableType], None]) -> None:
+    def __init__(self, session: Session, edit: Edit, show: Callable[[RenderableType, bool], None]) -> None:
         self._session = session
         self._edit = edit
         self._show = show
@@ -83,7 +83,7 @@ class Check:
         )
         if not self._total:
             return False
-        self._show(self.report())
+        self._show(self.report(), False)
         threading.Thread(target=self._run, name="durable_nb edit check", daemon=True).start()
         return True
 
@@ -93,7 +93,7 @@ class Check:
         except Exception as error:  # the person reads it where the report would stand; every run keeps its code
             self._failure = f"{type(error).__name__}: {error}"
         self._is_done = True
-        self._show(self.report())
+        self._show(self.report(), True)
 
     def _check(self) -> None:
         session, edit = self._session, self._edit
@@ -116,7 +116,7 @@ class Check:
             if time.monotonic() - shown_at > 0.5:
                 self._move(good)
                 good, shown_at = [], time.monotonic()
-                self._show(self.report())
+                self._show(self.report(), False)
         self._move(good)
 
     # ------------------------------------------------------------ replaying
@@ -173,7 +173,7 @@ class Check:
                         line = None
                     if line is None:
                         if begun is not None:
-                            reason = f"its replay did not end within {HISTORY_SECONDS:g} s, or took too much memory"
+                            reason = f"its replay did not end within {HISTORY_SECONDS:g} s, or ended its process"
                             yield Verdict(number=begun, kind="not checkable", reason=reason)
                         return
                     what = json.loads(line)

@@ -124,10 +124,36 @@ def test_a_run_keeps_its_code_over_a_restart_of_the_engine_and_of_the_notebook(
         (
             "    await ctx.aio_now()\n",
             "    while True: pass\n    await ctx.aio_now()\n",
-            "cannot be checked: its replay did not end within 2 s, or took too much memory",
+            "cannot be checked: its replay did not end within 2 s, or ended its process",
+        ),
+        (
+            "    await ctx.aio_now()\n",
+            "    __import__('os')._exit(3)\n",
+            "its replay did not end within 2 s, or ended its process",
+        ),
+        ("    await ctx.aio_now()\n", "    bytearray(6 * 2**30)\n", "the replay fails with MemoryError: on line 4"),
+        ("    await ctx.aio_now()\n", "    raise SystemExit(3)\n", "the replay fails with SystemExit: 3 on line 4"),
+        (
+            "    await ctx.aio_now()\n",
+            "    try: open('out.txt', 'w')\n    except BaseException: pass\n    await ctx.aio_now()\n",
+            "needs what a check may not do (writes 'out.txt')",
         ),
     ],
-    ids=["less", "other", "end", "fails", "writes", "process", "socket", "foreign", "endless"],
+    ids=[
+        "less",
+        "other",
+        "end",
+        "fails",
+        "writes",
+        "process",
+        "socket",
+        "foreign",
+        "endless",
+        "exits",
+        "memory",
+        "SystemExit",
+        "swallowed",
+    ],
 )
 def test_what_does_not_replay_is_told_with_its_reason_and_keeps_its_code(
     waiting: Shell, capfd: pytest.CaptureFixture[str], folder: Path, before: str, after: str, why: str

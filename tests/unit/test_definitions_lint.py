@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from durable_nb.definitions import capture
+from durable_nb.definitions import Definition, capture
 from durable_nb.definitions.lint import lint
 
 CELLS = iter(range(10_000))
@@ -189,6 +189,13 @@ def test_of_an_async_regular_task_only_what_blocks_the_engine_is_said() -> None:
 
 def test_nothing_of_the_code_is_executed() -> None:
     assert finds(body("raise SystemExit", "time.time()", head="import time"))
+
+
+def test_code_that_is_nested_too_deeply_is_not_refused() -> None:
+    deep = f"async def f(input, ctx):\n    x = {'+'.join(['1'] * 900)}"
+    assert lint(Definition(name="f", source=deep, first_line=1, bindings=(), lost=(), version="0" * 16)) == []
+    deep = "(" * 80 + "time.time()" + ")" * 80
+    assert len(finds(body(f"x = {deep}", head="import time"))) == 1
 
 
 def test_every_example_of_the_syntax_can_be_looked_through() -> None:
