@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from durable_nb.client.forms import R
     from durable_nb.engine.engine import Engine
     from durable_nb.log.details import RunDetails
+    from durable_nb.log.lines import Line
     from durable_nb.log.reads import RunFilter
     from durable_nb.log.records import RunView
-    from durable_nb.log.streams import LogLine
 
 STATUSES = ("QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 BULK = 200  # runs a transaction, so that a bulk call holds up nobody
@@ -248,16 +248,19 @@ class Runs(Group):
 
     retake = sync_form(aio_retake)
 
-    async def aio_logs(self, run: str) -> list[LogLine]:  # type: ignore[valid-type]  # `list` is a method of this class here
-        """Give what a run said with `ctx.log`, oldest first, each line with its time, attempt and level.
+    async def aio_logs(self, run: str | RunRef[Any], *, limit: int = 1000) -> Sequence[Line]:
+        """Give the newest lines of what a run said, the oldest of them first; in a notebook that is also what it printed.
+
+        Returns:
+            Lines with `.at` (UTC seconds), `.attempt`, `.level`, `.line` of the source, where that is known, and `.text`.
 
         Raises:
             UnknownRunError: no run has that id, or several do.
         """
-        from durable_nb.log import streams
+        from durable_nb.log import lines
 
         view = await self.aio_get(run)
-        return await self._read(lambda connection: streams.lines_of(connection, view.number))
+        return await self._read(lambda connection: lines.list_lines(connection, view.number, limit=limit))
 
     logs = sync_form(aio_logs)
 

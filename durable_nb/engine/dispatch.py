@@ -186,7 +186,7 @@ class Dispatcher:
     async def _run(self, claim: Claim, lane: Lane) -> None:
         engine = self._engine
         try:
-            task = engine.registry[claim.task]
+            task = engine.registry.pick(claim.task, claim.version)
             reason = engine.refusal(claim, task) or _unfit(claim, task)
             if reason:
                 await park(engine, claim, reason, worked=claim.worked)

@@ -17,10 +17,23 @@ class Registry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task[Any]] = {}
+        self._older: dict[tuple[str, str | None], Task[Any]] = {}  # by name and version
 
     def add(self, task: Task[Any]) -> None:
-        """Serve a task from now on."""
+        """Serve a task from now on; the one before it still serves the runs of its version."""
+        before = self._tasks.get(task.name)
+        if before is not None and before.version is not None and before.version != task.version:
+            self.keep(before)
         self._tasks = {**self._tasks, task.name: task}
+
+    def keep(self, task: Task[Any]) -> None:
+        """Serve the runs of a task's version only."""
+        self._older = {**self._older, (task.name, task.version): task}
+
+    def pick(self, name: str, version: str | None) -> Task[Any]:
+        """Give the task for a run of a version; the newest, where that version is not here."""
+        newest = self[name]
+        return newest if newest.version == version else self._older.get((name, version), newest)
 
     def __iter__(self) -> Iterator[Task[Any]]:
         return iter(self._tasks.values())

@@ -40,6 +40,11 @@ class EngineThread:
             self.loop.close()
 
     @property
+    def ident(self) -> int | None:
+        """The thread's identifier, by which its stack is found."""
+        return self._thread.ident
+
+    @property
     def is_here(self) -> bool:
         """Whether the caller is on the engine's thread."""
         return threading.current_thread() is self._thread

@@ -24,6 +24,12 @@ NEWEST = """
 SELECT task, version, kind, options, body, home, signature, max(created_at) FROM definition
 WHERE :home IS NULL OR home = :home GROUP BY task, home ORDER BY task, home"""
 
+# The versions that unfinished runs execute.
+WANTED = """
+SELECT task, version, kind, options, body, home, signature, created_at FROM definition
+WHERE home = ? AND (task, version) IN (
+    SELECT DISTINCT task, version FROM run INDEXED BY run_status WHERE status IN ('QUEUED', 'RUNNING') AND home = ?)"""
+
 UNFINISHED = """
 SELECT task, count(*) FILTER (WHERE parent IS NULL), count(*) FROM run
 WHERE status IN ('QUEUED', 'RUNNING') AND (:home IS NULL OR home = :home) GROUP BY task ORDER BY task"""
@@ -48,6 +54,9 @@ class StoredDefinition:
     home: str
     signature: bytes
     created_at: float
+
+
+COLUMNS = tuple(StoredDefinition.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +85,12 @@ def put(connection: sqlite3.Connection, definition: StoredDefinition) -> None:
 
 def list_newest(connection: sqlite3.Connection, home: str | None) -> list[StoredDefinition]:
     """Give the newest definition of every task of a home; of every home where that is None."""
-    return [
-        StoredDefinition(
-            task=row[0],
-            version=row[1],
-            kind=row[2],
-            options=row[3],
-            body=row[4],
-            home=row[5],
-            signature=row[6],
-            created_at=row[7],
-        )
-        for row in connection.execute(NEWEST, {"home": home})
-    ]
+    return [StoredDefinition(**dict(zip(COLUMNS, row, strict=True))) for row in connection.execute(NEWEST, {"home": home})]
+
+
+def list_wanted(connection: sqlite3.Connection, home: str) -> list[StoredDefinition]:
+    """Give the definitions of a home that its unfinished runs execute, former versions among them."""
+    return [StoredDefinition(**dict(zip(COLUMNS, row, strict=True))) for row in connection.execute(WANTED, (home, home))]
 
 
 def list_unfinished(connection: sqlite3.Connection, home: str | None) -> list[UnfinishedRuns]:

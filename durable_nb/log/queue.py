@@ -85,7 +85,7 @@ def claim_ready(
         ]
         numbers = json.dumps([number for number, _ in passed])
         rows = connection.execute(CLAIM, {"worker": worker, "now": at, "numbers": numbers}).fetchall()
-        for claim in [_claim(connection, row) for row in sorted(rows)]:
+        for claim in [as_claim(connection, row) for row in sorted(rows)]:
             journal(connection, claim.number, at, "entered", {"worker": worker})
             claims.append(claim)
         lineups = [lineup for _, lineup in passed if lineup is not None]
@@ -101,7 +101,7 @@ def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: flo
     return int(connection.execute(COUNT_READY, (at, json.dumps(list(tasks)))).fetchone()[0])
 
 
-def _claim(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:
+def as_claim(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:
     """Give a row that `CLAIM` returned, whose columns stand in the order of the record's fields."""
     values = dict(zip(Claim.__dataclass_fields__, row, strict=True))
     input_of_run, signature = input_of(connection, values["number"], values["branch"]) or (values["input"], values["signature"])

@@ -53,6 +53,10 @@ WAITS = """
 SELECT node, kind, name, due_at, key, scope, expression, filter_error FROM wait
 WHERE run = ? AND matched_at IS NULL ORDER BY node, item"""
 
+AWAITED = "SELECT DISTINCT key FROM wait WHERE key IS NOT NULL AND matched_at IS NULL ORDER BY key LIMIT ?"
+
+LAST_KEY = "SELECT key FROM run WHERE key > ? AND key < ? ORDER BY key DESC LIMIT 1"
+
 STATUS = """
 SELECT (SELECT count(*) FROM run WHERE status IN ('QUEUED', 'RUNNING') AND parent IS NULL),
        (SELECT count(*) FROM run WHERE blocked_reason IS NOT NULL),
@@ -180,6 +184,17 @@ def count_children(connection: sqlite3.Connection, number: int) -> list[tuple[st
 def list_waits(connection: sqlite3.Connection, number: int) -> list[WaitView]:
     """Give the open conditions of a run."""
     return [WaitView(*row) for row in connection.execute(WAITS, (number,))]
+
+
+def last_key(connection: sqlite3.Connection, prefix: str) -> str | None:
+    """Give the last of the runs' keys that begin so, or None."""
+    row = connection.execute(LAST_KEY, (prefix, prefix + "~")).fetchone()
+    return None if row is None else str(row[0])
+
+
+def list_awaited_keys(connection: sqlite3.Connection, *, limit: int) -> list[str]:
+    """Give the keys of events that some run waits for."""
+    return [key for (key,) in connection.execute(AWAITED, (limit,))]
 
 
 def count_status(connection: sqlite3.Connection) -> tuple[int, int, int]:

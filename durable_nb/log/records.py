@@ -302,6 +302,7 @@ class RunView:
         return self.status in ENDED
 
 
+CELL_KEY = "cell:"  # how the keys begin that name what a cell has started; people give the others
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 

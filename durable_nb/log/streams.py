@@ -14,8 +14,8 @@ from durable_nb.log.journal import journal
 from durable_nb.log.records import ENDED, Claim
 
 INSERT_LINE = """
-INSERT INTO line (run, attempt, at, level, text)
-SELECT number, ?, ?, ?, ? FROM run WHERE number = ? AND epoch = ?"""
+INSERT INTO line (run, attempt, at, level, line, text)
+SELECT number, ?, ?, ?, ?, ? FROM run WHERE number = ? AND epoch = ?"""
 
 INSERT_CHUNK = """
 INSERT INTO chunk (run, attempt, at, data)
@@ -25,8 +25,6 @@ SET_PROGRESS = "UPDATE run SET progress = ?, progress_message = ? WHERE number =
 
 CHUNKS = "SELECT seq, data FROM chunk WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?"
 
-LINES = "SELECT at, attempt, level, text FROM line WHERE run = ? AND seq > ? ORDER BY seq"
-
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -34,7 +32,7 @@ class Said:
 
     Attributes:
         what: a line's text, a chunk's data, or None for progress.
-        level: of a line; None for a chunk.
+        level: of a line; None for a chunk. line: of the task's source, where that is known.
         fraction: of progress, 0 to 1, with its message.
     """
 
@@ -42,24 +40,9 @@ class Said:
     at: float
     what: str | bytes | None = None
     level: str | None = None
+    line: int | None = None
     fraction: float | None = None
     message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line that a task said with `ctx.log`.
-
-    Attributes:
-        at: UTC seconds since 1970.
-        attempt: of the run, from 1.
-        level: ``"DEBUG"``, ``"INFO"``, ``"WARNING"`` or ``"ERROR"``.
-    """
-
-    at: float
-    attempt: int
-    level: str
-    text: str
 
 
 def write_said(connection: sqlite3.Connection, said: Iterable[Said]) -> None:
@@ -71,7 +54,7 @@ def write_said(connection: sqlite3.Connection, said: Iterable[Said]) -> None:
         if item.fraction is not None:
             progress[place] = item
         elif item.level is not None:
-            connection.execute(INSERT_LINE, (attempt, item.at, item.level, item.what, *place))
+            connection.execute(INSERT_LINE, (attempt, item.at, item.level, item.line, item.what, *place))
         else:
             connection.execute(INSERT_CHUNK, (attempt, item.at, item.what, *place))
     for place, item in progress.items():
@@ -86,8 +69,3 @@ def chunks_after(connection: sqlite3.Connection, run: int, seq: int, limit: int)
     ).fetchone()  # first: an ended run says no more
     rows = connection.execute(CHUNKS, (run, seq, limit)).fetchall()
     return rows, status in ENDED and len(rows) < limit
-
-
-def lines_of(connection: sqlite3.Connection, run: int) -> list[LogLine]:
-    """Give a run's log lines, oldest first."""
-    return [LogLine(*row) for row in connection.execute(LINES, (run, 0))]

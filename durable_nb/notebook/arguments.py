@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from IPython.core.error import UsageError
 from durable_nb.views.words import brief
 
 JSON_OPENERS = '{["'
+NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^-Infinity$")
 DECODER = json.JSONDecoder()
 
 
@@ -35,6 +37,7 @@ class Arguments(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self._negative_number_matcher = NEGATIVE  # argparse knows no exponents, and would take -1e3 for options
         self.add_argument("-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="show this")
 
     def error(self, message: str) -> NoReturn:
@@ -89,6 +92,10 @@ def _next_word(line: str, at: int) -> tuple[str, int]:
             raise UsageError(f"The quote in {brief(line[at:])} does not end: write a second ' after it.")
         return line[at + 1 : end], end + 1
     end = next((place for place in range(at, len(line)) if line[place].isspace()), len(line))
+    equals = line.find("=", at, end)
+    if line.startswith("--", at) and 0 < equals + 1 < len(line) and line[equals + 1] in (*JSON_OPENERS, "'"):
+        value, end = _next_word(line, equals + 1)
+        return line[at : equals + 1] + value, end
     if line[at] == "@" and line[at + 1 : at + 2] in ("'", '"'):
         closing = line.find(line[at + 1], at + 2)
         if closing > 0:
@@ -238,6 +245,11 @@ def _one_run(parser: Arguments) -> None:
     parser.add_argument("run", metavar="RUN", type=plain, help="a run's id, its start or end, its key, or #number")
 
 
+def _log(parser: Arguments) -> None:
+    _one_run(parser)
+    parser.add_argument("--limit", type=int, default=1000, metavar="N", help="how many lines, the newest (1000)")
+
+
 def _open(parser: Arguments) -> None:
     parser.add_argument("path", metavar="PATH", type=plain, help="the log's file; made if there is none")
 
@@ -255,6 +267,7 @@ VERBS: Mapping[str, tuple[str, Callable[[Arguments], None]]] = {
     "emit": ("Push an event. It reaches every wait that was registered before it.", _emit),
     "runs": ("List runs, the newest first; children are shown by `%durable show`.", _runs),
     "show": ("Show all that the log has of a run.", _one_run),
+    "log": ("Show what a run's task printed and logged, with time and source line.", _log),
     "status": ("Show the log, its tasks and its runs.", _nothing),
     "open": ("Open another log; the tasks defined here serve it from now on.", _open),
     "trust": ("Show the code in a log that you did not make; with --yes, trust it and execute it.", _trust),

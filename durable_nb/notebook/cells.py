@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from durable_nb.tasks.task import Kind
 
+APP_NAME = "durable"  # under which the app object stands in the notebook
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -109,6 +110,10 @@ class Cell:
 
 
 def _check(node: FunctionNode, kind: Kind) -> None:
+    if node.name == APP_NAME:
+        raise UsageError(
+            f"`{APP_NAME}` is the notebook's app object, which a task of that name would replace: name the function otherwise."
+        )
     form = f"async def {node.name}(input, ctx)" if kind == "durable_task" else f"def {node.name}(input, ctx)"
     if kind == "durable_task" and isinstance(node, ast.FunctionDef):
         raise UsageError(

@@ -7,6 +7,7 @@ brightness, so that they can be read on light and on dark pages.
 from __future__ import annotations
 
 import io
+import secrets
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
@@ -36,6 +37,22 @@ PAGE = (  # it scrolls rather than wraps, so that the branches of a tree stay wh
 def show(shell: InteractiveShell, renderable: RenderableType) -> None:
     """Display a renderable in the running cell."""
     shell.display_pub.publish(bundle(renderable))
+
+
+class Area:
+    """A place below the running cell that can be filled in later, from any thread; a terminal shows what is final only."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._id = secrets.token_hex(8)
+        self._is_shown = False
+
+    def show(self, renderable: RenderableType, is_final: bool) -> None:
+        """Show a renderable in place of what is there."""
+        if not is_final and not hasattr(self._shell, "kernel"):
+            return
+        self._shell.display_pub.publish(bundle(renderable), transient={"display_id": self._id}, update=self._is_shown)
+        self._is_shown = True
 
 
 def bundle(renderable: RenderableType) -> dict[str, str]:

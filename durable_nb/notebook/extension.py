@@ -19,8 +19,16 @@ from durable_nb.client import DEFAULT_LOG, LOG_VARIABLE
 from durable_nb.errors import DurableError
 from durable_nb.log import definitions as stored
 from durable_nb.log import reads
+from durable_nb.notebook.app import NotebookDurable
+from durable_nb.notebook.cells import APP_NAME
+from durable_nb.notebook.completion import Completer
+from durable_nb.notebook.display import Area
+from durable_nb.notebook.editing import Check
+from durable_nb.notebook.helpers import define_changed
 from durable_nb.notebook.magics import ALIASES, LINE_MAGIC, DurableMagics
-from durable_nb.notebook.session import NotebookDurable, Session
+from durable_nb.notebook.output import OUTPUT
+from durable_nb.notebook.reruns import Reruns
+from durable_nb.notebook.session import Session
 from durable_nb.views.text import LogState, log_line
 from durable_nb.views.words import visible
 
@@ -29,7 +37,6 @@ if TYPE_CHECKING:
 
     from durable_nb.log.definitions import StoredDefinition
 
-APP_NAME = "durable"
 CLOSE_SECONDS = 4.0
 GIT_SECONDS = 2.0
 
@@ -39,6 +46,7 @@ class Extension:
 
     Attributes:
         session: the tasks of this notebook and its app object.
+        reruns: the cells that were executed, so that Restart & Run All starts nothing twice.
         shown: the log's id and the definitions that `%durable trust` has shown last.
     """
 
@@ -47,7 +55,9 @@ class Extension:
         self.shell = shell
         self.durable = NotebookDurable(log_path(notebook), str(notebook) if notebook else "")
         self.session = Session(self.durable)
+        self.reruns = Reruns()
         self.shown: tuple[str, list[StoredDefinition]] | None = None
+        self._completer = Completer(self)
         self._pid = os.getpid()
         self._restored: dict[str, object] = {}
         self._is_restored = False
@@ -60,7 +70,10 @@ class Extension:
         self.shell.register_magics(DurableMagics(self.shell, self))
         for alias, verb in ALIASES.items():
             self.shell.magics_manager.register_alias(alias, LINE_MAGIC, "line", verb)
+        self.shell.events.register("pre_run_cell", self._before_cell)
         self.shell.events.register("post_run_cell", self._after_cell)
+        self.shell.Completer.custom_matchers.append(self._completer.match)
+        OUTPUT.install()
         atexit.register(self._close_at_exit)
         try:
             self.ready()
@@ -72,7 +85,10 @@ class Extension:
     def unload(self) -> None:
         """Give the shell back; the runs stay in the log."""
         atexit.unregister(self._close_at_exit)
+        self.shell.events.unregister("pre_run_cell", self._before_cell)
         self.shell.events.unregister("post_run_cell", self._after_cell)
+        self.shell.Completer.custom_matchers.remove(self._completer.match)
+        OUTPUT.remove()
         self.durable.close()
         if self.shell.user_ns.get(APP_NAME) is self.durable:
             self.shell.user_ns.pop(APP_NAME)
@@ -83,16 +99,26 @@ class Extension:
         for alias in ALIASES:
             self.shell.magics_manager.magics["line"].pop(alias, None)
 
+    def _before_cell(self, cell: Any) -> None:
+        self.reruns.begin(getattr(cell, "cell_id", None), cell.raw_cell or "", is_kernel=hasattr(self.shell, "kernel"))
+
     def _after_cell(self, _: object) -> None:
         """Keep the code of what the cell declared by decorators, now that all of the cell's names are there."""
-        if not self.durable.declared:
-            return
+        OUTPUT.uncover()
         try:
-            lines = [*self.session.define_declared(self.shell.user_ns), *self.session.define_completed()]
+            lines = define_changed(self.session, self.shell.user_ns)
+            if self.durable.declared:
+                lines += [*self.session.define_declared(self.shell.user_ns), *self.session.define_completed()]
         except DurableError as error:
             lines = [str(error)]
         for line in lines:
             print(visible(line))
+        self.check_edits()
+
+    def check_edits(self) -> None:
+        """Replay the unfinished runs of tasks that have got new code; the report fills itself in below the cell."""
+        for edit in self.session.edits():
+            Check(self.session, edit, Area(self.shell).show).begin()
 
     def _close_at_exit(self) -> None:
         if os.getpid() == self._pid:  # not in a process that was forked off: the engine's thread is not there

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.errors import DurableError
 from durable_nb.notebook.display import bundle
+from durable_nb.notebook.output import OUTPUT
 from durable_nb.views.text import RunDetail, run_summary
 from durable_nb.views.words import state_of, visible
 
 if TYPE_CHECKING:
     from durable_nb.client import Durable
     from durable_nb.tasks.refs import RunRef
+
+
+SHOWN_LINES = 10  # of a run's log, where `%durable log` shows all
 
 
 class Handle:
@@ -48,12 +52,15 @@ class Handle:
     async def _wait(self) -> Any:
         __tracebackhide__ = True
         try:
-            return await self.ref.aio_result()
+            result = await self.ref.aio_result()
         except (asyncio.CancelledError, KeyboardInterrupt):
             self._say_it_goes_on()
             raise
         except DurableError as error:
             raise error.with_traceback(None)  # noqa: B904  the engine's frames say nothing of what failed; `%durable show` does
+        finally:
+            _say_where_lines_are()
+        return result
 
     def result(self) -> Any:
         """Wait for the end of the run; give its output. The kernel's interrupt stops the waiting only.
@@ -63,12 +70,15 @@ class Handle:
         """
         __tracebackhide__ = True
         try:
-            return self.ref.result()
+            result = self.ref.result()
         except KeyboardInterrupt:
             self._say_it_goes_on()
             raise
         except DurableError as error:
             raise error.with_traceback(None)  # noqa: B904  as in `_wait`
+        finally:
+            _say_where_lines_are()
+        return result
 
     def _say_it_goes_on(self) -> None:
         run, name = visible(self.id), visible(self.ref.task_name)
@@ -82,13 +92,20 @@ class Handle:
         return bundle(run_summary(detail_of(self._durable, self.id)))
 
 
+def _say_where_lines_are() -> None:
+    """Say, the first time in a session, where what tasks print has gone: into no cell, so not into this one either."""
+    hint = OUTPUT.hint()
+    if hint is not None:
+        print(hint)
+
+
 def detail_of(durable: Durable, run: str) -> RunDetail:
     """Read everything that the views of one run show.
 
     Raises:
         UnknownRunError: no run, or several, have that name.
     """
-    from durable_nb.log import reads
+    from durable_nb.log import lines, reads
 
     engine = durable.engine
 
@@ -99,6 +116,8 @@ def detail_of(durable: Durable, run: str) -> RunDetail:
             checkpoints=reads.list_checkpoints(connection, view.number),
             children=reads.count_children(connection, view.number),
             waits=reads.list_waits(connection, view.number),
+            lines=lines.list_lines(connection, view.number, limit=SHOWN_LINES),
+            line_count=lines.count_lines(connection, view.number),
             now=engine.clock.now(),
         )
 

@@ -41,9 +41,10 @@ from durable_nb.notebook.arguments import (
 from durable_nb.notebook.cells import Cell
 from durable_nb.notebook.display import show
 from durable_nb.notebook.handle import Handle, detail_of
+from durable_nb.notebook.reruns import said
 from durable_nb.tasks.options import make_options
-from durable_nb.views.text import run_history, runs_table
-from durable_nb.views.words import brief, counted, visible
+from durable_nb.views.text import run_history, run_log, runs_table
+from durable_nb.views.words import brief, counted, state_of, visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 LINE_MAGIC = "durable"
 ALIASES = {"trigger": "run", "emit": "emit"}
 MOST_RUNS = 10_000
+MOST_LINES = 100_000
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 MENDABLE = (
     DeclarationError,
@@ -159,6 +161,7 @@ class DurableMagics(Magics):
         namespace[name] = task
         for note in [*notes, *session.define_completed()]:
             print(visible(note))
+        self._extension.check_edits()
 
     # ------------------------------------------------------------ lines
 
@@ -172,6 +175,7 @@ class DurableMagics(Magics):
             %durable emit KEY [JSON|@file|$variable] [--scope S] [--metadata JSON]            short: %emit
             %durable runs [--status S] [--task T] [--limit N]
             %durable show RUN
+            %durable log RUN [--limit N]
             %durable status
             %durable open PATH
             %durable trust [--yes]
@@ -203,7 +207,12 @@ class DurableMagics(Magics):
         task = durable.tasks[given.task]
         value = None if given.input is None else value_of(given.input, self._shell.user_ns)
         metadata = metadata_of(given.metadata, self._shell.user_ns)
-        handle = Handle(durable, durable.start_named(task, value, key=given.key, metadata=metadata))
+        key, is_known = given.key, False
+        if key is None:
+            key, is_known = self._extension.reruns.key_for(self._extension.session, task.name, value)
+        handle = Handle(durable, durable.start_named(task, value, key=key, metadata=metadata))
+        if is_known:
+            print(said(visible(handle.id), state_of(durable.runs.get(handle.id)).word))
         return handle.result() if given.wait else handle
 
     def _emit(self, given: Namespace) -> Pushed:
@@ -257,6 +266,17 @@ class DurableMagics(Magics):
     def _show(self, given: Namespace) -> None:
         detail = detail_of(self._extension.ready().durable, given.run)
         show(self._shell, run_history(detail))
+
+    def _log(self, given: Namespace) -> None:
+        durable = self._extension.ready().durable
+        if not 1 <= given.limit <= MOST_LINES:
+            raise UsageError(f"--limit must be 1 or more, and at most {MOST_LINES}.")
+        run = durable.runs.get(given.run)
+        lines = durable.runs.logs(run.id, limit=given.limit)
+        if lines:
+            show(self._shell, run_log(run, lines))
+        else:
+            print(f"Run {brief(run.id)} of {brief(run.task)} has said nothing.")
 
     def _status(self, _: Namespace) -> None:
         show(self._shell, inspection.status_of(self._extension))

@@ -11,52 +11,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from durable_nb.client import Durable
-from durable_nb.definitions import Classes, Definition, Lost, Reference, bind, capture, definition_parts, notes, rebuild, unbound
+from durable_nb.definitions import (
+    Classes,
+    Definition,
+    bind,
+    capture,
+    definition_parts,
+    notes,
+    rebuild,
+    unbound,
+)
 from durable_nb.definitions.records import UNDEFINED
 from durable_nb.errors import DeclarationError, DurableError, LogError, UntrustedError
 from durable_nb.log import definitions as stored
 from durable_nb.log.definitions import StoredDefinition
+from durable_nb.notebook.app import NotebookDurable
+from durable_nb.notebook.editing import Edit
+from durable_nb.notebook.helpers import watched
+from durable_nb.notebook.kept import Kept, lost_validator, notes_on, references_of
 from durable_nb.tasks.flow import plain
 from durable_nb.tasks.options import TaskOptions, options_from_json, options_to_json
 from durable_nb.tasks.task import Kind, Task
 from durable_nb.tasks.workflow import WorkflowTask
 
+if TYPE_CHECKING:
+    from durable_nb.log.records import Claim
+
 APP = "app"
 TASK = "task:"
-
-
-class NotebookDurable(Durable):
-    """The app object of a notebook. It remembers the tasks that are declared by decorators, so that their code is kept too."""
-
-    def __init__(self, log: Path, home: str) -> None:
-        super().__init__(log, home=home)
-        self.declared: list[Task[Any]] = []
-
-    def add(self, task: Task[Any]) -> Task[Any]:
-        """Serve a task from now on; one of the same name is replaced."""
-        self.declared.append(task)
-        return super().add(task)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A task of this session with the definition that it was made of.
-
-    Attributes:
-        live: the function as its cell made it; None for a task that came from the log.
-        source: the text of its cell, where it is known.
-    """
-
-    task: Task[Any]
-    definition: Definition
-    live: FunctionType | None = None
-    source: str | None = None
 
 
 class Session:
@@ -74,6 +60,8 @@ class Session:
         self.unrestorable: dict[str, str] = {}
         self._kept: dict[str, Kept] = {}
         self._classes = Classes()
+        self._edits: dict[str, Edit] = {}
+        self._older: list[Kept] = []  # former definitions, which their own runs still execute
         self._held: dict[str, Task[Any]] = {}  # restored, but something that they refer to is not there yet
 
     # ------------------------------------------------------------ defining
@@ -82,7 +70,7 @@ class Session:
         """Make a function the task of its name: capture it, write its definition, serve it.
 
         Returns:
-            The task, and notes for the person: what could not be kept with it.
+            The task, and notes for the person: what could not be kept with it, and what its code should not do.
 
         Raises:
             DeclarationError: it cannot be a task; nothing was written or served.
@@ -94,7 +82,7 @@ class Session:
             self._move_in(task, definition)
         self._put(task, definition)
         self._serve(Kept(task, definition, function, source))
-        return task, _losses(task.name, definition)
+        return task, notes_on(task, definition)
 
     def define_declared(self, namespace: dict[str, Any]) -> list[str]:
         """Keep the code of the tasks that decorators have declared in the notebook since the last call.
@@ -119,13 +107,13 @@ class Session:
         definition = capture(function, references=self._references())
         annotated: Task[Any] = Task(function, host=self.durable, kind=task.kind, name=task.name, options=task.options)
         if task.input_adapter is not annotated.input_adapter:
-            definition = replace(definition, lost=(*definition.lost, _lost_validator(task, definition)))
+            definition = replace(definition, lost=(*definition.lost, lost_validator(task, definition)))
         if definition.is_restorable:
             self._move_in(task, definition)
         task.version = definition.version
         self._put(task, definition)
         self._serve(Kept(task, definition, function))
-        return _losses(task.name, definition)
+        return notes_on(task, definition)
 
     def define_completed(self) -> list[str]:
         """Capture again the tasks that used a name before it was defined, where that is what they lacked.
@@ -182,7 +170,7 @@ class Session:
     @staticmethod
     def _take_in(task: Task[Any], definition: Definition) -> None:
         """To a task's own code, its name means the task."""
-        for reference in _references_of(definition):
+        for reference in references_of(definition):
             if reference.target == "self":
                 bind(task.function, reference.name, task)  # type: ignore[arg-type]
 
@@ -221,16 +209,20 @@ class Session:
         self.unrestorable.pop(task.name, None)
         if task.name in self.untrusted:
             self.untrusted.remove(task.name)
-        self._kept[task.name] = kept
+        before = self._kept.get(task.name)
+        if before is not None and before.definition.version != kept.definition.version and before.task is not task:
+            self._edits[task.name] = Edit(task.name, task.kind, kept.definition.version, before.definition.version)
+            self._older.append(before)
+        self._kept[task.name] = watched(kept)
         self._introduce(task)
         self.durable.add(task)
         self._release_held()
 
     def _introduce(self, task: Task[Any]) -> None:
         """Let the captured code that names a task find this one, which is new or defined anew."""
-        for kept in self._kept.values():
+        for kept in [*self._kept.values(), *self._older]:
             if kept.definition.is_restorable and kept.task is not task:
-                for reference in _references_of(kept.definition):
+                for reference in references_of(kept.definition):
                     if reference.target == f"{TASK}{task.name}":
                         bind(kept.task.function, reference.name, task)  # type: ignore[arg-type]
 
@@ -254,10 +246,19 @@ class Session:
         restored = [task for task in (self._restore_one(row) for row in self.rows(self.durable.home)) if task is not None]
         for task in restored:
             self._held[task.name] = task
+        self._restore_older()
         for task in restored:
             self._introduce(task)
         self._release_held()
         return restored
+
+    def _restore_older(self) -> None:
+        """Make the former versions again that unfinished runs still execute."""
+        home = self.durable.home
+        for row in self.read(lambda connection: stored.list_wanted(connection, home)):
+            if self.version_of(row.task) != row.version and (kept := self._rebuilt(row)) is not None:
+                self._older.append(kept)
+                self.durable.tasks.keep(kept.task)
 
     def rows(self, home: str | None) -> list[StoredDefinition]:
         """Read the newest definitions of a home from the open log."""
@@ -271,6 +272,13 @@ class Session:
     def _restore_one(self, row: StoredDefinition) -> Task[Any] | None:
         if row.task in self.durable.tasks:
             return None
+        kept = self._rebuilt(row)
+        if kept is None:
+            return None
+        self._kept[row.task] = kept
+        return kept.task
+
+    def _rebuilt(self, row: StoredDefinition) -> Kept | None:
         try:
             definition = Definition.from_json(row.body)
             if not self.is_signed(row, definition):
@@ -295,8 +303,7 @@ class Session:
             return None
         task.is_restored = True
         self._take_in(task, definition)
-        self._kept[task.name] = Kept(task, definition)
-        return task
+        return Kept(task, definition)
 
     def is_signed(self, row: StoredDefinition, definition: Definition) -> bool:
         """Whether this user's signature covers a definition as it stands in the log, its home and version included."""
@@ -305,6 +312,49 @@ class Session:
             return False
         said = json.loads(row.options)
         return bool(said["home"] == row.home and said["kind"] == row.kind)
+
+    # ------------------------------------------------------------ versions
+
+    def version_of(self, task: str) -> str | None:
+        """Give the version of a task as it is defined now."""
+        kept = self._kept.get(task)
+        return kept.definition.version if kept else None
+
+    def kept(self) -> list[Kept]:
+        """Give every task of the session with its definition."""
+        return list(self._kept.values())
+
+    def keep(self, kept: Kept) -> None:
+        """Put a task's account in the place of the one before."""
+        self._kept[kept.task.name] = kept
+
+    def capture(self, kept: Kept) -> Definition:
+        """Capture a task's live function again, each part as the cell says it that defined it last."""
+        return capture(kept.live, references=self._references())  # type: ignore[arg-type]
+
+    def serve(self, kept: Kept) -> None:
+        """Have a new definition of a task executed, written and served."""
+        self._move_in(kept.task, kept.definition)
+        self._put(kept.task, kept.definition)
+        self._serve(kept)
+
+    def restorable(self) -> dict[str, tuple[Kind, str]]:
+        """Give the definitions that can be rebuilt anywhere: by name, kind and JSON."""
+        return {
+            name: (kept.task.kind, kept.definition.to_json())
+            for name, kept in self._kept.items()
+            if kept.definition.is_restorable
+        }
+
+    def sign_run(self, claim: Claim, version: str) -> bytes:
+        """Sign a run for another version of its task."""
+        durable = self.durable
+        return durable.keyring.sign("run", durable.log_id, claim.id, claim.task, version, claim.input)
+
+    def edits(self) -> list[Edit]:
+        """Give the tasks that were given new code since the last call."""
+        edits, self._edits = list(self._edits.values()), {}
+        return edits
 
     # ------------------------------------------------------------ another log
 
@@ -321,6 +371,7 @@ class Session:
         for task in gone:
             del self._kept[task.name]
         self._held.clear()
+        self._older.clear()
         self.untrusted.clear()
         self.unrestorable.clear()
         return gone
@@ -335,28 +386,6 @@ class Session:
             name: [target.removeprefix(TASK) for target in unbound(task.function).values()]  # type: ignore[arg-type]
             for name, task in self._held.items()
         }
-
-
-def _references_of(definition: Definition) -> list[Reference]:
-    return [binding for binding in definition.bindings if isinstance(binding, Reference)]
-
-
-def _losses(name: str, definition: Definition) -> list[str]:
-    lines = [f"Note: {loss}" for loss in definition.lost]
-    if lines:
-        lines.append(f"After a restart, run this cell again: the runs of {name} wait for it.")
-    return lines
-
-
-def _lost_validator(task: Task[Any], definition: Definition) -> Lost:
-    """An input's type is part of the captured code only where the code names it."""
-    return Lost(
-        name="input_validator",
-        type_name="a type given beside the function",
-        line=definition.first_line,
-        used_by=task.name,
-        advice="annotate `input` with it instead",
-    )
 
 
 def _options_json(kind: Kind, home: str, options: TaskOptions) -> str:

@@ -15,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from durable_nb.log.lines import Line
 from durable_nb.log.reads import CheckpointView, WaitView
-from durable_nb.log.records import RunView
+from durable_nb.log.records import CELL_KEY, RunView
 from durable_nb.views import words
 from durable_nb.views.words import State, brief, counted, duration, moment, state_of, visible, wait_words
 
 FOLD = 5  # checkpoints of one kind in a row that are still shown one by one
+LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red", "DEBUG": "dim"}
 NOTED = {"sleep": "sleep", "event": "event", "wait": "wait", "child": "child", "spawn": "spawned", "result": "result"}
 
 
@@ -30,6 +32,7 @@ class RunDetail:
 
     Attributes:
         children: (task, status, count).
+        lines: the newest lines of its log, of `line_count`.
         now: the time of the snapshot, UTC seconds.
     """
 
@@ -38,6 +41,8 @@ class RunDetail:
     children: Sequence[tuple[str, str, int]]
     waits: Sequence[WaitView]
     now: float
+    lines: Sequence[Line] = ()
+    line_count: int = 0
 
 
 # ---------------------------------------------------------------- one run
@@ -46,7 +51,10 @@ class RunDetail:
 def run_summary(detail: RunDetail) -> Tree:
     """Give a run as a small tree: its state, its children by task, what was passed over, what it waits for, its outcome."""
     tree = Tree(_headline(detail), guide_style="dim")
-    for label in (*_children(detail), *_passed_over(detail), *_waits(detail), *_outcome(detail, with_trace=False)):
+    for label in (*_children(detail), *_passed_over(detail), *_waits(detail)):
+        tree.add(label)
+    _add_said(tree, detail, 3)
+    for label in _outcome(detail, with_trace=False):
         tree.add(label)
     return tree
 
@@ -61,7 +69,10 @@ def run_history(detail: RunDetail) -> Tree:
         branch = tree.add(Text(counted(len(detail.checkpoints), "checkpoint")))
         for label in _checkpoints(detail.checkpoints, several_branches=run.branch > 1):
             branch.add(label)
-    for label in (*_children(detail), *_waits(detail), *_outcome(detail, with_trace=True)):
+    for label in (*_children(detail), *_waits(detail)):
+        tree.add(label)
+    _add_said(tree, detail, len(detail.lines))
+    for label in _outcome(detail, with_trace=True):
         tree.add(label)
     return tree
 
@@ -84,7 +95,10 @@ def _facts(detail: RunDetail) -> Iterator[Text]:
     times = [("created", run.created_at), ("started", run.started_at), ("finished", run.finished_at)]
     times += [("cancel asked for", run.cancelled_at), ("deadline", run.deadline)]
     yield Text(", ".join(f"{word} {moment(at)}" for word, at in times if at is not None))
-    parts = [f"key {brief(run.key)}" if run.key else "", f"version {brief(run.version)}" if run.version else ""]
+    parts = [
+        f"key {brief(run.key)}" if run.key and not run.key.startswith(CELL_KEY) else "",
+        f"version {brief(run.version)}" if run.version else "",
+    ]
     parts.append(f"attempt {run.retry_count + 1}" if run.retry_count else "")
     parts.append(f"entered {run.invocation_count} times" if run.invocation_count > 1 else "")
     parts.append(f"home {brief(run.home)}" if run.home else "")
@@ -126,6 +140,33 @@ def _waits(detail: RunDetail) -> Iterator[Text]:
         for wait in alternatives:
             if wait.filter_error:
                 yield Text(f"the filter failed on the last event: {brief(wait.filter_error)}", style="yellow")
+
+
+def _add_said(tree: Tree, detail: RunDetail, most: int) -> None:
+    """Add the newest lines of the run's log, and say where all of them are."""
+    if detail.lines:
+        shown = list(detail.lines)[-most:]
+        rest = f", all with `%durable log {brief(detail.run.id)}`" if len(shown) < detail.line_count else ""
+        branch = tree.add(Text(f"said {counted(detail.line_count, 'line')}{rest}"))
+        for line in shown:
+            branch.add(_line(line, cut=True))
+
+
+def run_log(run: RunView, lines: Sequence[Line]) -> Table:
+    """Give lines of a run's log with their times, levels and source lines."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("at", "line", "said"):
+        table.add_column(column, no_wrap=column != "said")
+    for line in lines:
+        number = "" if line.line is None else str(line.line)
+        table.add_row(Text(moment(line.at), style="dim"), Text(number, style="dim"), _line(line, cut=False))
+    return table
+
+
+def _line(line: Line, *, cut: bool) -> Text:
+    level = "" if line.level == "INFO" else f"{brief(line.level.lower())}: "
+    text = brief(line.text) if cut else visible(line.text, lines=True)
+    return Text.assemble((level, LEVELS.get(line.level, "")), text)
 
 
 def _outcome(detail: RunDetail, *, with_trace: bool) -> Iterator[Text]:

@@ -132,9 +132,14 @@ class Kernel:
         self._client.start_channels()
         self._client.wait_for_ready(timeout=PATIENCE)
 
-    def send(self, code: str) -> str:
+    def send(self, code: str, *, cell_id: str | None = None) -> str:
         """Send a cell without waiting for its end; give the message's id."""
-        return str(self._client.execute(code))
+        if cell_id is None:
+            return str(self._client.execute(code))
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        message = self._client.session.msg("execute_request", content, metadata={"cellId": cell_id})
+        self._client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
 
     def reply_to(self, message_id: str, *, until: str = "") -> Reply:
         """Wait for the end of a cell that was sent, or until it has printed a text."""
@@ -154,19 +159,32 @@ class Kernel:
                 reply.status = answer["content"]["status"]
                 return reply
 
-    def try_cell(self, code: str) -> Reply:
+    def try_cell(self, code: str, *, cell_id: str | None = None) -> Reply:
         """Run a cell."""
-        return self.reply_to(self.send(code))
+        return self.reply_to(self.send(code, cell_id=cell_id))
 
-    def cell(self, code: str) -> Reply:
+    def cell(self, code: str, *, cell_id: str | None = None) -> Reply:
         """Run a cell that must not fail."""
-        reply = self.try_cell(code)
+        reply = self.try_cell(code, cell_id=cell_id)
         assert reply.status == "ok", (reply.errors, reply.text)
         return reply
+
+    def complete(self, code: str) -> list[str]:
+        """Give what Tab offers at the end of a text."""
+        reply = self._client.complete(code, reply=True, timeout=PATIENCE)
+        return list(reply["content"]["matches"])
 
     def interrupt(self) -> None:
         """Interrupt, as Jupyter's stop button does."""
         self._manager.interrupt_kernel()
+
+    def restart(self) -> None:
+        """Restart in good order, as Jupyter's button does."""
+        self._client.stop_channels()
+        self._manager.restart_kernel(now=False)
+        self._client = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=PATIENCE)
 
     def kill(self) -> None:
         """Kill the process at once, as a lost machine would."""

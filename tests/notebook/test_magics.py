@@ -158,6 +158,7 @@ def test_tracebacks_and_checkpoints_count_lines_as_the_editor_does(shell: Shell)
         ("%%task --priority 9\nx = 1\ndef a(input, ctx): ...", "give 1 (low), 2 or 3 (high)"),
         ("%%task --frobnicate\nx = 1\ndef a(input, ctx): ...", "Unrecognized arguments: --frobnicate: write `%%task"),
         ("%%task\nx = 1\ndef a(input, ctx):\n    yield 1", "a is a generator"),
+        ("%%task\nx = 1\ndef durable(input, ctx): ...", "`durable` is the notebook's app object, which a task of"),
         ("%%task\nx = 1\n@durable.task()\ndef a(input, ctx): ...", "made a task twice"),
     ],
 )  # fmt: skip
@@ -336,6 +337,25 @@ def test_a_run_gives_a_handle_that_shows_its_state(shell: Shell) -> None:
     assert "&lt;img" in bundle["text/html"]
 
 
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("-1", -1), ("-1.5e3", -1500.0), ("-.5", -0.5), ("-2.", -2.0), ("-1E-2", -0.01), ("-Infinity", float("-inf"))],
+)
+def test_a_negative_number_is_an_input_and_no_option(shell: Shell, word: str, value: float) -> None:
+    shell.cell("%%task\ndef same(input: float, ctx) -> float:\n    return input\n")
+    if word not in ("-.5", "-2."):  # no JSON, and said so
+        assert shell.cell(f"%durable run same {word} --wait").result == value
+    else:
+        assert f"{word} is not JSON" in shell.usage_error(f"%durable run same {word} --wait")
+
+
+def test_an_options_value_may_be_quoted_behind_its_equals_sign(shell: Shell) -> None:
+    shell.cell(DOUBLE)
+    for written in ("--key='a b'", '--key="a b"', "--key 'a b'"):
+        assert shell.cell(f"%durable run double 1 {written}").result.id == app(shell).runs.get("a b").id
+    shell.cell('%durable run double 2 --metadata={"by": "ann"} --wait')
+
+
 def test_a_key_names_a_run_for_good(shell: Shell) -> None:
     shell.cell(DOUBLE)
     first = shell.cell("%durable run double 1 --key once").result
@@ -430,7 +450,7 @@ def test_runs_lists_filters_and_limits(shell: Shell) -> None:
         ("%durable run double @deep.json", "@deep.json is nested too deeply"),
         ("%durable run double " + "[" * 100_000, "is nested too deeply"),
         ('%durable run double 1 --key=""', "Argument --key: it is empty"),
-        ('%durable run double 1 --key="a b"', 'Argument --key: "a does not end in a quote'),
+        ('%durable run double 1 --key="a b', '"a b is not JSON'),
         ("%durable emit ''", "Argument KEY: it is empty"),
         ("%durable runs --limit 99999999999999999999", "at most 10000"),
     ],

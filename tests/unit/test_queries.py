@@ -14,9 +14,11 @@ from durable_nb.engine import children
 from durable_nb.log import (
     branches,
     checkpoints,
+    definitions,
     endings,
     histories,
     limits,
+    lines,
     lookback,
     mailboxes,
     questions,
@@ -27,6 +29,7 @@ from durable_nb.log import (
     starting,
     streams,
     triggers,
+    versions,
     waits,
     workflows,
 )
@@ -89,8 +92,14 @@ HOT = {
     "history of a run": (histories.BEGIN_HISTORY, r"SEARCH run"),
     "children": (reads.CHILDREN, r"USING INDEX run_parent"),
     "chunks": (streams.CHUNKS, r"SEARCH chunk USING INDEX chunk_run"),
-    "lines": (streams.LINES, r"SEARCH line USING INDEX line_run"),
     "open waits": (reads.WAITS, r"SEARCH wait USING PRIMARY KEY"),
+    "awaited keys": (reads.AWAITED, r"USING INDEX wait_key"),
+    "last key": (reads.LAST_KEY, r"USING COVERING INDEX sqlite_autoindex_run"),
+    "outdated": (versions.LIST, r"USING INDEX run_status"),
+    "count of outdated": (versions.COUNT, r"USING INDEX run_status"),
+    "wanted definitions": (definitions.WANTED, r"USING INDEX run_status"),
+    "lines": (lines.NEWEST, r"USING INDEX line_run"),
+    "count of lines": (lines.COUNT, r"USING COVERING INDEX line_run"),
     "by key": (reads.FIND_KEY, r"USING INDEX sqlite_autoindex_run"),
     "by start of id": (reads.FIND_START, r"USING INDEX sqlite_autoindex_run"),
 }
@@ -111,4 +120,6 @@ def test_a_hot_query_uses_its_index(log: sqlite3.Connection, name: str) -> None:
     values: dict[str, int] | list[int] = dict.fromkeys(named, 1) if named else [1] * sql.count("?")
     plan = "\n".join(row[3] for row in log.execute(f"EXPLAIN QUERY PLAN {sql}", values))
     assert re.search(expected, plan), plan
-    assert not re.search(r"SCAN (run|checkpoint|wait|event|place|lineup|spend|crowd|schedule|listener)\b(?! USING)", plan), plan
+    assert not re.search(r"SCAN (run|checkpoint|wait|event|line|place|lineup|spend|crowd|schedule|listener)\b(?! USING)", plan), (
+        plan
+    )

@@ -371,13 +371,14 @@ CREATE TABLE journal (
 
 CREATE INDEX journal_run ON journal (run, seq);
 
--- What a task said with ctx.log.
+-- What a task said with ctx.log; in a notebook also what it printed, logged and warned of.
 CREATE TABLE line (
     seq     INTEGER PRIMARY KEY,
     run     INTEGER NOT NULL REFERENCES run (number),
     attempt INTEGER NOT NULL,
     at      REAL NOT NULL,
     level   TEXT NOT NULL,
+    line    INTEGER,                      -- of the task's source
     text    TEXT NOT NULL
 ) STRICT;
 

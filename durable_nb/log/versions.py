@@ -1,0 +1,49 @@
+"""Transactions on the version of code that a run executes.
+
+Invariant: a run's version changes only while nobody owns it, and only if nothing was recorded for it since its history was
+read: so what was checked is what is moved.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from durable_nb.log.checkpoints import first_branch
+from durable_nb.log.journal import journal
+from durable_nb.log.queue import CLAIM, as_claim
+from durable_nb.log.records import Claim
+
+RETURNED = CLAIM.rpartition("RETURNING ")[2]  # a claim's columns, in the order of its fields
+
+OUTDATED = """FROM run INDEXED BY run_status
+WHERE status IN ('QUEUED', 'RUNNING') AND task = ? AND home = ? AND version IS NOT ?"""
+
+COUNT = f"SELECT count(*) {OUTDATED}"
+
+LIST = f"SELECT {RETURNED}, last_seq {OUTDATED} ORDER BY number LIMIT ?"
+
+MOVE = """
+UPDATE run SET version = ?, signature = ?
+WHERE number = ? AND owner IS NULL AND status IN ('QUEUED', 'RUNNING') AND branch = ? AND last_seq = ? AND version IS ?"""
+
+
+def count_outdated(connection: sqlite3.Connection, task: str, version: str, *, home: str) -> int:
+    """Give how many unfinished runs of a task have another version."""
+    return int(connection.execute(COUNT, (task, home, version)).fetchone()[0])
+
+
+def list_outdated(connection: sqlite3.Connection, task: str, version: str, *, home: str, limit: int) -> list[tuple[Claim, int]]:
+    """Give unfinished runs of a task that have another version, as claims of nobody, each with its last sequence number."""
+    rows = connection.execute(LIST, (task, home, version, limit)).fetchall()
+    return [(as_claim(connection, row[:-1]), row[-1]) for row in rows]
+
+
+def move(connection: sqlite3.Connection, claim: Claim, version: str, signature: bytes, *, seq: int, at: float) -> bool:
+    """Have a run executed by another version from its next entry on; give whether it still was as it was read."""
+    done = connection.execute(MOVE, (version, signature, claim.number, claim.branch, seq, claim.version))
+    if done.rowcount:
+        if claim.branch > 1:  # where it was continued as new, what is signed is the input of that history
+            place = (claim.number, first_branch(connection, claim.number, claim.branch))
+            connection.execute("UPDATE history SET signature = ? WHERE run = ? AND branch = ?", (signature, *place))
+        journal(connection, claim.number, at, "moved", {"version": version, "from": claim.version, "signature": signature.hex()})
+    return bool(done.rowcount)
