@@ -337,11 +337,13 @@ class Durable:
         deadline: timedelta | datetime | None = None,
     ) -> RunRef[Any]:
         """Start a run that `key` names for good: with a key that is in the log, give the run that has it."""
+        from durable_nb.engine.new_runs import new_run
+
         engine = self.engine
 
         async def start() -> RunRef[Any]:
             item = BulkItem(input=input, additional_metadata=metadata, deadline=deadline)
-            run, _ = engine.new_run(task, item, parent=None, index=None, key=key)
+            run, _ = new_run(engine, task, item, parent=None, index=None, key=key)
             [(number, run_id)] = await engine.start_runs(task, [run])
             return RunRef(self, run_id, number, task.name)
 

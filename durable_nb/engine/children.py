@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.asks import ask_child, ask_of
+from durable_nb.engine.new_runs import new_run
 from durable_nb.engine.reservation import Reservation
 from durable_nb.errors import (
     ChildKeyConflictError,
@@ -60,7 +61,7 @@ def new_child(execution: Execution, task: Task[Any], item: BulkItem, *, index: i
     Raises:
         InputValidationError: its input does not fit.
     """
-    run, passed = execution.engine.new_run(task, item, parent=execution.claim, index=index)
+    run, passed = new_run(execution.engine, task, item, parent=execution.claim, index=index)
     ask = ask_child(task.name, run.input, passed, item.child_key, line=execution.line())
     return Child(ask if wait else Ask(kind="spawn", words=ask.words, fingerprint=ask.fingerprint, line=ask.line), run)
 

@@ -20,6 +20,7 @@ from durable_nb.engine.steps import Backoff, StepOptions, memo, name_of, step
 from durable_nb.errors import ArgumentError, ContinuedAsNew, DeclarationError, DurableError
 from durable_nb.log.records import Ask, NewWait, Outcome
 from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition, grouped
+from durable_nb.tasks.durations import sleep_seconds
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import ANY, adapter_for, decode, encode, encode_input, schema_of
 
@@ -76,7 +77,7 @@ class DurableContext(Context):
             DeclarationError: the duration is negative.
         """
         now = self._engine.clock.now()
-        return await self._sleep(duration, now, now + _seconds(duration), label)
+        return await self._sleep(duration, now, now + sleep_seconds(duration), label)
 
     async def aio_sleep_until(self, until: datetime, label: str | None = None) -> SleepResult:
         """Wait until a time that has a time zone; a past one returns at once. Two checkpoints: now, and the sleep."""
@@ -90,7 +91,7 @@ class DurableContext(Context):
 
     async def _sleep(self, duration: timedelta, at: float, due_at: float, label: str | None) -> SleepResult:
         ask = ask_sleep(duration, line=self._execution.line(), label=label)
-        wait = NewWait(item=0, group=0, kind="sleep", name=f"sleep:{format_duration(_seconds(duration))}", due_at=due_at)
+        wait = NewWait(item=0, group=0, kind="sleep", name=f"sleep:{format_duration(sleep_seconds(duration))}", due_at=due_at)
         node, pending = self._execution.register(ask, [wait], at=at)
         value = await self._value(node, pending, ask)
         return SleepResult(duration=duration, elapsed=timedelta(seconds=value["elapsed"]))
@@ -201,7 +202,7 @@ class DurableContext(Context):
     def _wait(self, condition: Condition, *, item: int, group: int, now: float) -> NewWait:
         match condition:
             case SleepCondition():
-                due_at = now + _seconds(condition.duration)
+                due_at = now + sleep_seconds(condition.duration)
                 return NewWait(item=item, group=group, kind="sleep", name=condition.readable_key, due_at=due_at)
             case UserEventCondition():
                 return NewWait(
@@ -414,9 +415,3 @@ class DurableContext(Context):
             error.node_id = node
             raise error
         return decode(outcome.value or "null", adapter, of=of)
-
-
-def _seconds(duration: object) -> float:
-    if not isinstance(duration, timedelta) or duration < timedelta(0):
-        raise DeclarationError(f"A durable sleep takes a timedelta of zero or more, not {duration!r}.")
-    return duration.total_seconds()

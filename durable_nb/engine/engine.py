@@ -15,7 +15,6 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ from durable_nb.engine.clock import Clock
 from durable_nb.engine.declared import declare, declare_at_start
 from durable_nb.engine.dispatch import Dispatcher, Slots
 from durable_nb.engine.finishing import Finishing
-from durable_nb.engine.flow import Keys, idempotency_of, needs_of
 from durable_nb.engine.lifespan import Lifespan, LifespanFunction
 from durable_nb.engine.liveness import LifeLock
 from durable_nb.engine.matcher import Matcher
@@ -45,7 +43,6 @@ from durable_nb.log.connection import Durability, connect
 from durable_nb.log.ids import new_id
 from durable_nb.log.records import (
     ENDED,
-    AcceptedEvent,
     Claim,
     Completion,
     Effects,
@@ -57,19 +54,17 @@ from durable_nb.log.records import (
 )
 from durable_nb.log.starting import start_run
 from durable_nb.log.writer import Writer
-from durable_nb.tasks.options import deadline_of
-from durable_nb.tasks.payload import ANY, check_text, decode, encode, encode_given, encode_input
+from durable_nb.tasks.payload import ANY, decode, encode
 from durable_nb.tasks.workflow import Workflow
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-    from durable_nb.engine.declared import Declared
     from durable_nb.engine.execution import Execution
     from durable_nb.engine.regular import RegularRun
     from durable_nb.engine.thread import EngineThread
     from durable_nb.tasks.refs import RunHost
-    from durable_nb.tasks.task import BulkItem, Task
+    from durable_nb.tasks.task import Task
 
 logger = logging.getLogger("durable_nb")
 DRAIN_SECONDS = 2.0
@@ -308,78 +303,6 @@ class Engine:
         return text
 
     # ------------------------------------------------------------ what users ask
-
-    def new_run(
-        self,
-        task: Task[Any] | Declared,
-        item: BulkItem,
-        *,
-        parent: Claim | None,
-        index: int | None,
-        key: str | None = None,
-        event: AcceptedEvent | None = None,
-        filter_payload: str | None = None,
-    ) -> tuple[NewRun, str]:
-        """Make the record of a new run; give it with its input as passed. Nothing is written.
-
-        Raises:
-            InputValidationError: the input does not fit, or a key or the priority cannot be.
-        """
-        for text, of in ((item.child_key, "the child key"), (key, "the key"), (item.idempotency_key, "the idempotency key")):
-            if text is not None:
-                check_text(text, of=of)
-        if item.priority not in (None, 1, 2, 3):
-            raise InputValidationError(f"priority={item.priority!r} is unknown: give 1 (low), 2 or 3 (high).")
-        task.check_runnable()
-        whole, passed = encode_input(item.input, task.input_adapter, of=f"the input of task '{task.name}'")
-        run = self.run_of(task, item, whole, parent=parent, index=index, key=key, event=event, filter_payload=filter_payload)
-        return run, passed
-
-    def run_of(
-        self,
-        task: Task[Any] | Declared,
-        item: BulkItem,
-        whole: str,
-        *,
-        parent: Claim | None,
-        index: int | None,
-        key: str | None = None,
-        event: AcceptedEvent | None = None,
-        filter_payload: str | None = None,
-    ) -> NewRun:
-        """Make the record of a new run whose input is JSON text already. May be called from any thread."""
-        inherited = decode(parent.metadata) if parent else decode(event.metadata) if event else {}
-        metadata = encode_given(
-            {**inherited, **task.options.default_additional_metadata, **(item.additional_metadata or {})}, of="the metadata"
-        )
-        keys = Keys(task.name, whole, metadata)
-        run = NewRun(
-            id=new_id(),
-            task=task.name,
-            kind=task.kind,
-            version=task.version,
-            input=whole,
-            metadata=metadata,
-            priority=item.priority or task.options.default_priority,
-            parent=parent.number if parent else None,
-            child_key=item.child_key,
-            child_index=index if parent else None,
-            key=key,
-            home=parent.home if parent else self.home,
-            deadline=deadline_of(item.deadline, task.options.deadline, self.clock.now()),
-            cancel_grace=task.options.cancel_grace,
-            cancel_with_parent=item.cancel_with_parent,
-            event=event.id if event else None,
-            filter_payload=filter_payload,
-            needs=needs_of(task.options, keys, task.name),
-            idempotency=idempotency_of(task.options.idempotency, item.idempotency_key, keys),
-        )
-        return self.signed(run)
-
-    def signed(self, run: NewRun) -> NewRun:
-        """Give a run's record with the user's signature, where there is a key."""
-        signature = self.sign(run)
-        return run if signature is None else replace(run, signature=signature)
 
     async def start_runs(
         self, task: Task[Any], new_runs: Sequence[NewRun], *, parent_id: str | None = None

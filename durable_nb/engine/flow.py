@@ -16,7 +16,7 @@ from durable_nb.errors import (
     ExpressionEvaluationError,
     InputValidationError,
 )
-from durable_nb.log.records import IdempotencyKey, Need
+from durable_nb.log.needs import IdempotencyKey, Need
 from durable_nb.tasks.flow import Idempotency, RateLimit, TTLBasedIdempotencyConfig
 from durable_nb.tasks.options import TaskOptions
 from durable_nb.tasks.payload import decode, encode_input

@@ -12,6 +12,7 @@ from durable_nb.engine.asks import ask_of
 from durable_nb.engine.children import error_of, result_in_task, run_children
 from durable_nb.engine.current import CURRENT
 from durable_nb.engine.execution import Execution
+from durable_nb.engine.new_runs import new_run
 from durable_nb.engine.regular import RegularRun
 from durable_nb.errors import DurableError, InputValidationError
 from durable_nb.log import waits
@@ -32,7 +33,7 @@ async def start(engine: Engine, task: Task[Any], items: Sequence[BulkItem], *, w
     if isinstance(current, Execution):
         return await run_children(current, task, items, wait=wait)
     parent = current.claim if current else None
-    new_runs = [engine.new_run(task, item, parent=parent, index=index)[0] for index, item in enumerate(items)]
+    new_runs = [new_run(engine, task, item, parent=parent, index=index)[0] for index, item in enumerate(items)]
     started = await engine.start_runs(task, new_runs, parent_id=parent.id if parent else None)
     refs = [RunRef[Any](engine.host, run_id, number, task.name) for number, run_id in started]
     if not wait:

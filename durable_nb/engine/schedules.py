@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.engine.new_runs import new_run
 from durable_nb.engine.reservation import Reservation
 from durable_nb.engine.ticks import due_ticks, next_tick
 from durable_nb.errors import DurableError, IdempotencyCollisionError, RateLimitError
@@ -94,5 +95,5 @@ class Schedules:
     def _new_run(self, schedule: ScheduleView) -> NewRun:
         metadata: dict[str, Any] = decode(schedule.metadata)
         item = BulkItem(input=decode(schedule.input), additional_metadata=metadata, priority=schedule.priority)
-        run, _ = self._engine.new_run(self._engine.registry[schedule.task], item, parent=None, index=None)
+        run, _ = new_run(self._engine, self._engine.registry[schedule.task], item, parent=None, index=None)
         return run

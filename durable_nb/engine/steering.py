@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.engine.asks import ask_of
 from durable_nb.engine.current import CURRENT
 from durable_nb.engine.execution import Execution
+from durable_nb.engine.new_runs import signed
 from durable_nb.errors import DeclarationError, DurableError, RunActiveError
 from durable_nb.log import checkpoints, control, endings, reads
 from durable_nb.log.ids import new_id
@@ -70,7 +71,7 @@ async def fork(engine: Engine, run: str, node: int, override: str | None) -> dic
     def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
         found = reads.find_run(connection, run)
         new = control.prepare_fork(connection, found.number, node, fork_id, is_overridden=override is not None)
-        number = control.fork(connection, found.number, node, engine.signed(new), override=override, at=at)
+        number = control.fork(connection, found.number, node, signed(engine, new), override=override, at=at)
         return _place(connection, number), Effects()
 
     return await _steer(engine, "fork", f"{run} at node {node}", [run, node, override], change)  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.declared import Declared
+from durable_nb.engine.new_runs import new_run
 from durable_nb.engine.reservation import Reservation
 from durable_nb.errors import (
     DurableError,
@@ -98,8 +99,8 @@ class Triggers:
                     starts.miss(task.name, verdict.reason)
                 elif verdict.is_start:
                     item = BulkItem(input=payload, priority=event.priority)
-                    run, _ = engine.new_run(
-                        task, item, parent=None, index=None, event=event, filter_payload=verdict.filter_payload
+                    run, _ = new_run(
+                        engine, task, item, parent=None, index=None, event=event, filter_payload=verdict.filter_payload
                     )
                     starts.add(replace(run, home=task.home) if isinstance(task, Declared) else run)
             except DurableError as error:  # the payload does not fit, or a key of the run cannot be told

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 from durable_nb.engine.asks import ask_of, ask_wait
 from durable_nb.engine.cel import compile_filter
 from durable_nb.engine.gates import NEVER, Look, look_at
+from durable_nb.engine.new_runs import run_of
 from durable_nb.engine.reservation import Reservation
 from durable_nb.engine.siblings import child_ask, skip_ask
 from durable_nb.engine.waiting import Pending
@@ -246,7 +247,7 @@ class Conductor:
         def write(connection: sqlite3.Connection, node: int) -> Completion | None:
             reservation.clear()
             item = BulkItem(child_key=task.part.short_name, priority=workflows.priority_of(connection, claim.number))
-            child = engine.run_of(task, item, claim.input, parent=claim, index=None)
+            child = run_of(engine, task, item, claim.input, parent=claim, index=None)
             number, _ = engine.write_run(connection, child, reservation, parent_id=claim.id)
             at = engine.clock.now()
             checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at, child=number)

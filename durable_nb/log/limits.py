@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from durable_nb.errors import RateLimitError
 from durable_nb.log.endings import cancel
 from durable_nb.log.journal import journal
-from durable_nb.log.records import Effects, Need, NewRun
+from durable_nb.log.needs import Need
+from durable_nb.log.records import Effects, NewRun
 
 ROUNDING = 1e-6  # seconds, more than sums of times lose
 SKEW_SECONDS = 5.0  # more than lies between the reading of the clock and the transaction, in whichever process

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from durable_nb.errors import FailedTaskRunExceptionGroup, TaskRunError
+from durable_nb.log.needs import IdempotencyKey, Need
 
 ENGINE_FOLDER = str(Path(__file__).parent.parent / "engine")
 
@@ -166,34 +167,6 @@ class Effects:
 
 
 Cut = tuple[int, list[int]]  # from which node a branch is asked afresh, and the nodes below it that are asked afresh as well
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """A place that a new run needs in a crowd of its concurrency key ('runs'), or units of a rate limit ('rate').
-
-    Attributes:
-        most: how much there is; None for a rate limit that is set in the log.
-        seconds: the window of a rate limit.
-    """
-
-    kind: str
-    key: str
-    most: int | None
-    task: str = ""
-    expression: str = ""
-    seconds: float | None = None
-    units: int = 1
-    strategy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """A key that only one run of a task may have: for some seconds, while its status is one of some, or for good."""
-
-    key: str
-    seconds: float | None = None
-    statuses: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

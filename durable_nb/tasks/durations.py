@@ -61,3 +61,14 @@ def format_duration(seconds: float) -> str:
         whole, seconds = divmod(seconds, UNIT_SECONDS[unit])
         text += f"{whole:g}{unit}" if whole else ""
     return text + (f"{seconds:.3f}".rstrip("0").rstrip(".") + "s" if seconds or not text else "")
+
+
+def sleep_seconds(duration: object) -> float:
+    """Give the length of a sleep.
+
+    Raises:
+        DeclarationError: it is no timedelta of zero or more.
+    """
+    if not isinstance(duration, timedelta) or duration < timedelta(0):
+        raise DeclarationError(f"A durable sleep takes a timedelta of zero or more, not {duration!r}.")
+    return duration.total_seconds()

@@ -14,6 +14,7 @@ import pytest
 from durable_nb import Context, Durable, DurableContext, RunCancelledError, TaskRunError
 from durable_nb.engine.clock import SystemClock
 from durable_nb.engine.dispatch import Slots
+from durable_nb.engine.new_runs import new_run
 from durable_nb.log import endings
 from durable_nb.tasks.task import Task
 from tests.engine.helpers import Bench, opened, reach, settle, view, wait_until
@@ -551,7 +552,7 @@ def test_a_cancel_in_the_same_commit_as_the_run(durable: Durable, said: Said, ki
 
     async def both() -> str:
         await asyncio.sleep(0.1)  # the dispatcher looks for nothing any more, so the run gets its slot when it is written
-        run, _ = engine.new_run(work, work.create_bulk_run_item(), parent=None, index=None)
+        run, _ = new_run(engine, work, work.create_bulk_run_item(), parent=None, index=None)
         started = asyncio.ensure_future(engine.start_runs(work, [run]))
         await asyncio.sleep(0)
 

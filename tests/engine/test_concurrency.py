@@ -24,7 +24,8 @@ from durable_nb.errors import DeclarationError, InputValidationError, RunCancell
 from durable_nb.log import queue
 from durable_nb.log.connection import open_sqlite, prepare
 from durable_nb.log.ids import new_id
-from durable_nb.log.records import Need, NewRun
+from durable_nb.log.needs import Need
+from durable_nb.log.records import NewRun
 from durable_nb.log.starting import start_run
 from tests.engine.helpers import Bench, opened, reach, settle, view, wait_until
 
