@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from durable_nb.engine.asks import ask_of, ask_wait
 from durable_nb.engine.cel import compile_filter
+from durable_nb.engine.durable_context import DurableContext  # at run time too: a task's annotations are read
 from durable_nb.engine.gates import NEVER, Look, look_at
 from durable_nb.engine.new_runs import run_of
 from durable_nb.engine.reservation import Reservation
@@ -39,7 +40,6 @@ from durable_nb.tasks.task import BulkItem
 from durable_nb.tasks.workflow import Plan, Workflow, WorkflowTask, difference, plan_of, task_for
 
 if TYPE_CHECKING:
-    from durable_nb.engine.durable_context import DurableContext
     from durable_nb.engine.engine import Engine
 
 How = Literal["completed", "skipped", "cancelled", "failed", "barred"]  # barred: it comes after one that failed
@@ -119,7 +119,7 @@ class Conductor:
             raise FailedTaskRunExceptionGroup(f"{len(errors)} tasks of workflow '{self._workflow.name}' failed: {names}", errors)
         cancelled = [name for name, end in self._ends.items() if end.how == "cancelled"]
         if cancelled:
-            raise EndedAsCancelled(f"Workflow '{self._workflow.name}' ended as cancelled, by its task '{cancelled[0]}'.")
+            raise EndedAsCancelled(f"Workflow '{self._workflow.name}' was cancelled, by its task '{cancelled[0]}'.")
 
     # ------------------------------------------------------------ the plan
 

@@ -76,7 +76,7 @@ def test_a_payload_that_does_not_fit_is_a_near_miss_that_is_kept(bench: Bench, d
     report = durable.event.push("user", {"nom": "Ada"})
     assert report.started_runs == []
     [miss] = report.near_misses
-    assert miss.startswith("greet: the input of task 'greet' does not fit: name: Field required")
+    assert miss.startswith("greet: the input of task 'greet' does not fit its type: name: Field required")
     [(event, task, reason)] = bench.rows("SELECT * FROM near_miss")
     assert (event, task) == (report.event_id, "greet")
     assert "Field required" in reason
