@@ -270,7 +270,7 @@ def test_a_cancelled_task_takes_its_descendants_with_it_and_the_others_go_on(ben
     view = rig.durable.runs.get(rig.ref.workflow_run_id)
     assert view.status == "CANCELLED"
     assert view.error is not None
-    assert view.error.message == "Workflow 'wf' ended as cancelled, by its task 'b'."
+    assert view.error.message == "Workflow 'wf' was cancelled, by its task 'b'."
     assert ran == ["a", "other"]
     assert [ask for ask in rig.asked() if ask.startswith("cancel")] == [
         "cancel b: its cancel_if is true",
@@ -296,7 +296,7 @@ def test_a_cancelled_workflow_as_a_child(bench: Bench) -> None:
     ref = parent.run(wait_for_result=False)
     wait_until(lambda: bench.open_waits(ref) == ["go"])
     durable.event.push("go")
-    assert ref.result() == "Workflow 'wf' ended as cancelled, by its task 'a'."
+    assert ref.result() == "Workflow 'wf' was cancelled, by its task 'a'."
 
 
 def test_failed_goes_before_cancelled(bench: Bench) -> None:
