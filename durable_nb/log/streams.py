@@ -15,7 +15,7 @@ from durable_nb.log.records import ENDED, Claim
 
 INSERT_LINE = """
 INSERT INTO line (run, attempt, at, level, line, text)
-SELECT number, ?, ?, ?, ?, ? FROM run WHERE number = ? AND epoch = ?"""
+SELECT number, ?, ?, ?, ?, ? FROM run WHERE number = ? AND (epoch = ? OR ?)"""
 
 INSERT_CHUNK = """
 INSERT INTO chunk (run, attempt, at, data)
@@ -33,6 +33,7 @@ class Said:
     Attributes:
         what: a line's text, a chunk's data, or None for progress.
         level: of a line; None for a chunk. line: of the task's source, where that is known.
+        is_output: it was printed, so it is taken down whoever owns the run by now, as its own attempt's.
         fraction: of progress, 0 to 1, with its message.
     """
 
@@ -41,6 +42,7 @@ class Said:
     what: str | bytes | None = None
     level: str | None = None
     line: int | None = None
+    is_output: bool = False
     fraction: float | None = None
     message: str | None = None
 
@@ -54,7 +56,7 @@ def write_said(connection: sqlite3.Connection, said: Iterable[Said]) -> None:
         if item.fraction is not None:
             progress[place] = item
         elif item.level is not None:
-            connection.execute(INSERT_LINE, (attempt, item.at, item.level, item.line, item.what, *place))
+            connection.execute(INSERT_LINE, (attempt, item.at, item.level, item.line, item.what, *place, item.is_output))
         else:
             connection.execute(INSERT_CHUNK, (attempt, item.at, item.what, *place))
     for place, item in progress.items():

@@ -244,7 +244,7 @@ class TaskOutput:
             spoken.dropped += 1
         else:
             at = run.engine.clock.now()
-            spoken.lines.append(Said(claim=run.claim, at=at, what=holdable(text), level=level, line=line))
+            spoken.lines.append(Said(claim=run.claim, at=at, what=holdable(text), level=level, line=line, is_output=True))
         if not self._is_told:
             self.first = self.first or run.claim.id
         if not spoken.is_posted:
@@ -261,7 +261,7 @@ class TaskOutput:
             spoken.lines, spoken.dropped, spoken.is_posted = [], 0, False
         if dropped:
             lost = f"({dropped} lines more were said at once and are lost)"
-            said.append(Said(claim=said[-1].claim, at=said[-1].at, what=lost, level="WARNING"))
+            said.append(Said(claim=said[-1].claim, at=said[-1].at, what=lost, level="WARNING", is_output=True))
         for item in said:
             engine.streams.say(item)
 
