@@ -49,6 +49,7 @@ class Cursor:
         self._read_up_to = self._recorded_seq  # no lower sequence number is still to come
         self._first_fresh: tuple[int, str] | None = None
         self.next_node = 1
+        self.after_failure: int | None = None  # from this node on, what is asked follows from a failure
         self.delivered_seq = since
         self.diverged: NonDeterminismError | None = None
 
@@ -162,6 +163,7 @@ class Cursor:
         return cut, sorted(node for node in nodes if node < cut)
 
     def drop_for_retry(self, failed: Iterable[int]) -> tuple[int, list[int]] | None:
-        """As `cut_for_retry`, for a program in which a failure leads to no ask: everything but the failures is kept."""
-        nodes = sorted({node for node in failed if node in self._asked_before})
-        return (self.next_node, nodes) if nodes else None
+        """As `cut_for_retry`, for a program in which a failure leads to no ask below `after_failure`: all else there is kept."""
+        cut = self.next_node if self.after_failure is None else self.after_failure
+        nodes = sorted({node for node in failed if node in self._asked_before and node < cut})
+        return (cut, nodes) if nodes else None

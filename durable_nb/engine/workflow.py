@@ -109,6 +109,7 @@ class Conductor:
         failed = {name: end for name, end in self._ends.items() if end.how == "failed"}
         notify = task_for("failure", self._tasks)
         if failed and notify is not None and self._claim.retry_count >= self._workflow.options.retries:
+            self._execution.cursor.after_failure = self._execution.cursor.next_node
             self._start(notify)
             await self._all_arrived()
         errors = [_error_of(end) for end in failed.values()]

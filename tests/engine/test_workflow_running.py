@@ -379,3 +379,44 @@ def test_more_workflows_than_slots(bench: Bench, slots: int) -> None:
     wait_until(lambda: bench.rows("SELECT 1 FROM run WHERE task = 'etl:second' AND status = 'RUNNING'"))
     gate.set()
     assert [ref.result()["second"] for ref in refs] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("has_crashed", [False, True], ids=["live", "crash"])
+def test_a_failed_workflow_is_replayed_without_what_its_failure_had_brought_about(bench: Bench, has_crashed: bool) -> None:
+    ran: list[str] = []
+    is_broken = [True]
+
+    def declare(durable: Durable) -> Workflow:
+        etl = durable.workflow(name="etl")
+
+        @etl.task()
+        def extract(input: Any, ctx: Context) -> int:
+            ran.append("extract")
+            return 1
+
+        @etl.task(parents=[extract])
+        def load(input: Any, ctx: Context) -> int:
+            ran.append("load")
+            if is_broken[0]:
+                raise ValueError("no")
+            return 2
+
+        @etl.on_failure_task()
+        def tell(input: Any, ctx: Context) -> None:
+            ran.append("tell")
+
+        return etl
+
+    durable = bench.durable()
+    ref = declare(durable).run({}, wait_for_result=False)
+    with pytest.raises(TaskRunError, match="no"):
+        ref.result()
+    if has_crashed:
+        bench.crash()
+        durable = bench.durable()
+        declare(durable)
+    with pytest.raises(TaskRunError, match="no"):
+        durable.runs.replay(ref.workflow_run_id).result()
+    is_broken[0] = False
+    assert durable.runs.replay(ref.workflow_run_id).result() == {"extract": 1, "load": 2}
+    assert ran == ["extract", "load", "tell", "load", "tell", "load"]
