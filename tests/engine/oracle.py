@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Steps = Generator["Future", Any, Any]
 CHILD_RETRIES = 1  # of the task `child`
+STEP_RETRIES = 1
 
 
 class FailedError(Exception):
@@ -164,8 +165,9 @@ class Row:
 class Asked(Future):
     """A checkpoint that the oracle says was asked."""
 
-    def __init__(self, row: Row, due: Callable[[Row], bool], keys: Sequence[str]) -> None:
+    def __init__(self, row: Row, due: Callable[[Row], bool], keys: Sequence[str], *, fails: bool) -> None:
         super().__init__()
+        self.fails = fails
         self.row = row
         self.due = due
         self.keys = keys
@@ -207,12 +209,22 @@ class Model:
         """Give the branch that has a node."""
         return self._kept.get(node, self.branch)
 
-    def ask(self, kind: str, words: str, due: Callable[[Row], bool], keys: Sequence[str] = ()) -> Asked:
+    def place(self, row: Row) -> str:
+        """Give a checkpoint's name for people."""
+        return f"{self.run_id}/{row.branch}/{row.node}"
+
+    def mail(self, key: str) -> list[Any]:
+        """Give the payloads of a key that were accepted since the run began."""
+        [(floor,)] = self.world.read("SELECT event_floor FROM run WHERE number = ?", self.number)
+        return [payload for other, payload in self.world.events[floor:] if other == key]
+
+    def ask(self, kind: str, words: str, due: Callable[[Row], bool], keys: Sequence[str] = (), *, fails: bool = False) -> Asked:
         """Take the next node; what the log has there must be this.
 
         Args:
             due: whether its outcome may, and so must, be there by now.
             keys: the events that bring it.
+            fails: it is a step that fails for good.
         """
         node = len(self.asks) + 1
         row = self.world.rows[self.number].get((self.owner(node), node))
@@ -220,7 +232,7 @@ class Model:
             f"run {self.number} must have asked {kind} '{words}' as node {node}: {self.world.told(self.number)}"
         )
         assert row.kind == kind and row.words.startswith(words), f"node {node} must be {kind} '{words}', but is {row}"
-        self.asks[node] = asked = Asked(row, due, keys)
+        self.asks[node] = asked = Asked(row, due, keys, fails=fails)
         return asked
 
     def ask_memo(self, at: str) -> Asked:
@@ -261,6 +273,7 @@ class Model:
         if asked.is_cancelled:
             return
         if row.error is None:
+            assert not asked.fails, f"node {row.node} must have failed"
             asked.settle(row)
             return
         failure = self._failure(asked)
@@ -269,7 +282,9 @@ class Model:
         asked.settle(error=failure)
 
     def _failure(self, asked: Asked) -> FailedError | None:
-        """Give how a child must have failed."""
+        """Give how a step or a child must have failed."""
+        if not asked.row.child:
+            return FailedError("step") if asked.fails else None
         child = self.world.models.get(asked.row.child)
         if child is not None:
             return None if child._main.error is None else FailedError(str(child._main.error))
@@ -318,6 +333,7 @@ class World:
     read: Callable[..., list[tuple[Any, ...]]]
     now: float = 0.0
     events: list[tuple[str, Any]] = field(default_factory=list)  # key and payload, in the order in which they were accepted
+    answers: dict[str, int] = field(default_factory=dict)  # by the question's id
     models: dict[int, Model] = field(default_factory=dict)
     rows: dict[int, dict[tuple[int, int], Row]] = field(default_factory=dict)
     completions: dict[int, list[Row]] = field(default_factory=dict)
@@ -375,5 +391,5 @@ class World:
     def wanted(self) -> Asked | None:
         """Give something that a run waits for and that nobody brings by itself."""
         asked = [asked for model in self.models.values() if not model.is_ended for asked in model.asks.values()]
-        open_ = [item for item in asked if not item.is_done and item.row.kind in ("sleep", "event", "wait")]
+        open_ = [item for item in asked if not item.is_done and item.row.kind in ("sleep", "event", "wait", "take", "ask")]
         return open_[0] if open_ else None
