@@ -186,6 +186,7 @@ class Model:
         self.memos: dict[str, Asked] = {}  # by place
         self.attempt = 0
         self.branch = 1
+        self.is_cancelled = False
         self._kept: dict[int, int] = {}  # node -> the branch that has it, of what a retry keeps
         self._begin()
 
@@ -292,8 +293,11 @@ class Model:
 
     def _is_lost(self, asked: Asked) -> bool:
         """Whether the program gave a wait up, so that nothing will satisfy it any more."""
+        return asked.is_cancelled and not asked.row.child and self._is_open(asked)
+
+    def _is_open(self, asked: Asked) -> bool:
         row = self.world.rows[self.number].get((self.owner(asked.row.node), asked.row.node))
-        return asked.is_cancelled and not asked.row.child and (row is None or row.seq is None)
+        return row is None or row.seq is None
 
     def _retry(self, failure: FailedError) -> None:
         """Begin again: a failure of a checkpoint cuts the branch where it was delivered, one of the program's own keeps all."""
@@ -308,11 +312,40 @@ class Model:
         self.attempt += 1
         self._begin()
 
+    def cancel(self) -> None:
+        """Be cancelled while it waits: nothing more is asked."""
+        self.is_cancelled = True
+        self._main.cancel()
+
+    def replay(self) -> None:
+        """Be replayed after its end: as it was where it was completed, else as a retry."""
+        if self._main.error is not None:
+            self._retry(self._main.error)
+        else:
+            self.attempt += 1
+
+    def reset(self, cut: int) -> None:
+        """Ask a node and all after it afresh; children that are not kept are cancelled."""
+        is_over = self.is_ended and self._main.error is None
+        kept = [
+            (node, asked)
+            for node, asked in self.asks.items()
+            if node < cut and not self._is_lost(asked) and not (is_over and self._is_open(asked) and not asked.row.child)
+        ]
+        children = {asked.row.child for _, asked in kept}
+        for number in self.world.children(self.number) - children:
+            self.world.cancel(number)
+        self._kept = {node: self.owner(node) for node, _ in kept}
+        self.branch += 1
+        self._begin()
+
     def check(self) -> None:
         """Compare with the log, all being at rest."""
         status, output, branch, retry_count = self.world.run(self.number)
         told = f"run {self.number} is {status}: {self.world.told(self.number)}"
-        if self.is_ended:
+        if self.is_cancelled:
+            assert status == "CANCELLED", told
+        elif self.is_ended:
             assert status == ("FAILED" if self._main.error else "COMPLETED"), told
             assert self._main.error or json.loads(output) == self.result(), told
         else:
@@ -360,11 +393,28 @@ class World:
         [(fails,)] = self.read("SELECT input ->> 'fails' FROM run WHERE number = ?", number)
         return bool((self.incarnation(number) + 1) * (1 + CHILD_RETRIES) <= fails)
 
+    def children(self, number: int) -> set[int]:
+        """Give the children of a run."""
+        return {child for (child,) in self.read("SELECT number FROM run WHERE parent = ?", number)}
+
+    def cancel(self, number: int) -> None:
+        """Be told that a run was cancelled, with all below it, but for what has ended."""
+        model = self.models.get(number)
+        if model is None or model.is_ended:
+            return
+        model.cancel()
+        for child in self.children(number):
+            self.cancel(child)
+
+    def load(self) -> None:
+        """Read the log, which has changed by something that is told the oracle next."""
+        for number in self.models:
+            self._load(number)
+
     def sync(self, now: float) -> None:
         """Follow the log to where it is, and compare everything."""
         self.now = now
-        for number in self.models:
-            self._load(number)
+        self.load()
         while sum(model.deliver() for model in list(self.models.values())):
             pass
         for model in self.models.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -117,6 +117,39 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Cancel:
+    """The run is cancelled while it waits."""
+
+    def do(self, drive: Drive) -> None:
+        main = drive.world.models[drive.ref.number]
+        if not main.is_ended:
+            drive.steer(lambda: drive.h.durable.runs.cancel(drive.ref), "cancelled", lambda: drive.world.cancel(main.number))
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The run is replayed, if it has ended by itself."""
+
+    def do(self, drive: Drive) -> None:
+        main = drive.world.models[drive.ref.number]
+        if main.is_ended and not main.is_cancelled:
+            drive.steer(lambda: drive.h.durable.runs.replay(drive.ref), "replayed", main.replay)
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The run is reset to one of its nodes, wherever it is."""
+
+    node: int
+
+    def do(self, drive: Drive) -> None:
+        main = drive.world.models[drive.ref.number]
+        if main.asks and not main.is_cancelled:
+            node = 1 + self.node % len(main.asks)
+            drive.steer(lambda: drive.h.durable.runs.reset_durable_task(drive.ref, node), "reset", lambda: main.reset(node))
+
+
+@dataclass(frozen=True)
 class PushInHaste:
     """Events one upon the other, and the engine killed before they may have reached anybody."""
 
@@ -198,6 +231,9 @@ which = st.integers(0, 1)
 actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Push, keys),
     st.builds(Answer),
+    st.builds(Cancel),
+    st.builds(Replay),
+    st.builds(Reset, st.integers(0, 9)),
     st.builds(PushInHaste, st.lists(keys, min_size=1, max_size=3).map(tuple), st.booleans()),
     st.builds(Advance, seconds),
     st.builds(Jump, seconds, st.booleans()),
@@ -240,7 +276,7 @@ class Drive:
         self.h = h
         self.executed: Counter[str] = Counter()
         self._program, self._subs = program, dict(subs(program, "p"))
-        self._pushes = self._answers = 0
+        self._pushes = self._answers = self.resets = 0
         self._log = log
         self.apps = [h.durable]
         self.serve(h.durable)
@@ -300,6 +336,18 @@ class Drive:
     def push(self, key: str) -> None:
         self.h.push(key, self.note(key))
 
+    def steer(self, do: Callable[[], object], kind: str, tell: Callable[[], object]) -> None:
+        """Do something to the run, and tell the oracle of it, unless a crash came before."""
+        sql = "SELECT count(*) FROM journal WHERE run = ? AND kind = ?"
+        before = self._log.execute(sql, (self.ref.number, kind)).fetchall()
+        with suppress(LogFailedError):
+            do()
+        self.h.settle()
+        if self._log.execute(sql, (self.ref.number, kind)).fetchall() != before:
+            self.resets += kind == "reset"
+            self.world.load()
+            tell()
+
     def answer(self) -> None:
         """Answer the oldest question that is open, if there is one."""
         for item in self.h.durable.inbox.list(limit=1):
@@ -334,8 +382,8 @@ class Drive:
         self.check_executions()
 
     def check_executions(self) -> None:
-        """Nothing was executed twice but what was in flight at a crash."""
-        crashes = self.h.crashes
+        """Nothing was executed twice but what was in flight at a crash, or lay beyond the node of a reset."""
+        crashes = self.h.crashes + self.resets
         assert all(times <= 1 + crashes for times in self.executed.values()), self.executed
         for model in self.world.models.values():
             for at, asked in model.memos.items():
