@@ -27,6 +27,8 @@ WHERE number = ?"""
 OPEN_CHILDREN = """
 SELECT number FROM run WHERE parent = ? AND status IN ('QUEUED', 'RUNNING') AND cancel_with_parent ORDER BY number"""
 
+GIVE_UP = "UPDATE checkpoint SET abandoned = 1 WHERE run = ? AND branch = ? AND node = ?"
+
 DUE_RUNS = "SELECT number, cancelled_at, deadline FROM run WHERE due_at <= ? ORDER BY due_at LIMIT ?"
 
 GRACE = "UPDATE run SET cancelled_at = ?, due_at = ? + cancel_grace WHERE number = ? RETURNING due_at"
@@ -149,7 +151,8 @@ def _end(
         (worked,) = connection.execute("SELECT worked FROM run WHERE number = ?", (number,)).fetchone()
     connection.execute(END, (status, stored(connection, outcome.value), error, at, worked, number))
     if status == "COMPLETED":
-        connection.execute("DELETE FROM wait WHERE run = ?", (number,))
+        left = connection.execute("DELETE FROM wait WHERE run = ? RETURNING branch, node", (number,)).fetchall()
+        connection.executemany(GIVE_UP, [(number, *place) for place in set(left)])
     else:  # a replay of it opens again what it still waits for
         connection.execute("UPDATE wait SET matched_at = ? WHERE run = ? AND matched_at IS NULL", (CLOSED, number))
     facts: dict[str, Any] = {"status": status, "worked": worked}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Steps = Generator["Future", Any, Any]
 CHILD_RETRIES = 1  # of the task `child`
+STEP_RETRIES = 1
 
 
 class FailedError(Exception):
@@ -164,8 +165,9 @@ class Row:
 class Asked(Future):
     """A checkpoint that the oracle says was asked."""
 
-    def __init__(self, row: Row, due: Callable[[Row], bool], keys: Sequence[str]) -> None:
+    def __init__(self, row: Row, due: Callable[[Row], bool], keys: Sequence[str], *, fails: bool) -> None:
         super().__init__()
+        self.fails = fails
         self.row = row
         self.due = due
         self.keys = keys
@@ -184,6 +186,7 @@ class Model:
         self.memos: dict[str, Asked] = {}  # by place
         self.attempt = 0
         self.branch = 1
+        self.is_cancelled = False
         self._kept: dict[int, int] = {}  # node -> the branch that has it, of what a retry keeps
         self._begin()
 
@@ -207,12 +210,22 @@ class Model:
         """Give the branch that has a node."""
         return self._kept.get(node, self.branch)
 
-    def ask(self, kind: str, words: str, due: Callable[[Row], bool], keys: Sequence[str] = ()) -> Asked:
+    def place(self, row: Row) -> str:
+        """Give a checkpoint's name for people."""
+        return f"{self.run_id}/{row.branch}/{row.node}"
+
+    def mail(self, key: str) -> list[Any]:
+        """Give the payloads of a key that were accepted since the run began."""
+        [(floor,)] = self.world.read("SELECT event_floor FROM run WHERE number = ?", self.number)
+        return [payload for other, payload in self.world.events[floor:] if other == key]
+
+    def ask(self, kind: str, words: str, due: Callable[[Row], bool], keys: Sequence[str] = (), *, fails: bool = False) -> Asked:
         """Take the next node; what the log has there must be this.
 
         Args:
             due: whether its outcome may, and so must, be there by now.
             keys: the events that bring it.
+            fails: it is a step that fails for good.
         """
         node = len(self.asks) + 1
         row = self.world.rows[self.number].get((self.owner(node), node))
@@ -220,7 +233,7 @@ class Model:
             f"run {self.number} must have asked {kind} '{words}' as node {node}: {self.world.told(self.number)}"
         )
         assert row.kind == kind and row.words.startswith(words), f"node {node} must be {kind} '{words}', but is {row}"
-        self.asks[node] = asked = Asked(row, due, keys)
+        self.asks[node] = asked = Asked(row, due, keys, fails=fails)
         return asked
 
     def ask_memo(self, at: str) -> Asked:
@@ -261,6 +274,7 @@ class Model:
         if asked.is_cancelled:
             return
         if row.error is None:
+            assert not asked.fails, f"node {row.node} must have failed"
             asked.settle(row)
             return
         failure = self._failure(asked)
@@ -269,7 +283,9 @@ class Model:
         asked.settle(error=failure)
 
     def _failure(self, asked: Asked) -> FailedError | None:
-        """Give how a child must have failed."""
+        """Give how a step or a child must have failed."""
+        if not asked.row.child:
+            return FailedError("step") if asked.fails else None
         child = self.world.models.get(asked.row.child)
         if child is not None:
             return None if child._main.error is None else FailedError(str(child._main.error))
@@ -277,8 +293,11 @@ class Model:
 
     def _is_lost(self, asked: Asked) -> bool:
         """Whether the program gave a wait up, so that nothing will satisfy it any more."""
+        return asked.is_cancelled and not asked.row.child and self._is_open(asked)
+
+    def _is_open(self, asked: Asked) -> bool:
         row = self.world.rows[self.number].get((self.owner(asked.row.node), asked.row.node))
-        return asked.is_cancelled and not asked.row.child and (row is None or row.seq is None)
+        return row is None or row.seq is None
 
     def _retry(self, failure: FailedError) -> None:
         """Begin again: a failure of a checkpoint cuts the branch where it was delivered, one of the program's own keeps all."""
@@ -293,11 +312,40 @@ class Model:
         self.attempt += 1
         self._begin()
 
+    def cancel(self) -> None:
+        """Be cancelled while it waits: nothing more is asked."""
+        self.is_cancelled = True
+        self._main.cancel()
+
+    def replay(self) -> None:
+        """Be replayed after its end: as it was where it was completed, else as a retry."""
+        if self._main.error is not None:
+            self._retry(self._main.error)
+        else:
+            self.attempt += 1
+
+    def reset(self, cut: int) -> None:
+        """Ask a node and all after it afresh; children that are not kept are cancelled."""
+        is_over = self.is_ended and self._main.error is None
+        kept = [
+            (node, asked)
+            for node, asked in self.asks.items()
+            if node < cut and not self._is_lost(asked) and not (is_over and self._is_open(asked) and not asked.row.child)
+        ]
+        children = {asked.row.child for _, asked in kept}
+        for number in self.world.children(self.number) - children:
+            self.world.cancel(number)
+        self._kept = {node: self.owner(node) for node, _ in kept}
+        self.branch += 1
+        self._begin()
+
     def check(self) -> None:
         """Compare with the log, all being at rest."""
         status, output, branch, retry_count = self.world.run(self.number)
         told = f"run {self.number} is {status}: {self.world.told(self.number)}"
-        if self.is_ended:
+        if self.is_cancelled:
+            assert status == "CANCELLED", told
+        elif self.is_ended:
             assert status == ("FAILED" if self._main.error else "COMPLETED"), told
             assert self._main.error or json.loads(output) == self.result(), told
         else:
@@ -318,6 +366,7 @@ class World:
     read: Callable[..., list[tuple[Any, ...]]]
     now: float = 0.0
     events: list[tuple[str, Any]] = field(default_factory=list)  # key and payload, in the order in which they were accepted
+    answers: dict[str, int] = field(default_factory=dict)  # by the question's id
     models: dict[int, Model] = field(default_factory=dict)
     rows: dict[int, dict[tuple[int, int], Row]] = field(default_factory=dict)
     completions: dict[int, list[Row]] = field(default_factory=dict)
@@ -344,11 +393,28 @@ class World:
         [(fails,)] = self.read("SELECT input ->> 'fails' FROM run WHERE number = ?", number)
         return bool((self.incarnation(number) + 1) * (1 + CHILD_RETRIES) <= fails)
 
+    def children(self, number: int) -> set[int]:
+        """Give the children of a run."""
+        return {child for (child,) in self.read("SELECT number FROM run WHERE parent = ?", number)}
+
+    def cancel(self, number: int) -> None:
+        """Be told that a run was cancelled, with all below it, but for what has ended."""
+        model = self.models.get(number)
+        if model is None or model.is_ended:
+            return
+        model.cancel()
+        for child in self.children(number):
+            self.cancel(child)
+
+    def load(self) -> None:
+        """Read the log, which has changed by something that is told the oracle next."""
+        for number in self.models:
+            self._load(number)
+
     def sync(self, now: float) -> None:
         """Follow the log to where it is, and compare everything."""
         self.now = now
-        for number in self.models:
-            self._load(number)
+        self.load()
         while sum(model.deliver() for model in list(self.models.values())):
             pass
         for model in self.models.values():
@@ -375,5 +441,5 @@ class World:
     def wanted(self) -> Asked | None:
         """Give something that a run waits for and that nobody brings by itself."""
         asked = [asked for model in self.models.values() if not model.is_ended for asked in model.asks.values()]
-        open_ = [item for item in asked if not item.is_done and item.row.kind in ("sleep", "event", "wait")]
+        open_ = [item for item in asked if not item.is_done and item.row.kind in ("sleep", "event", "wait", "take", "ask")]
         return open_[0] if open_ else None

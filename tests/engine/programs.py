@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from durable_nb import DurableContext, SleepCondition, TaskRunError, UserEventCondition, or_
 from durable_nb.tasks.task import Task
-from tests.engine.oracle import CHILD_RETRIES, All, FailedError, First, Model, Row, Steps
+from tests.engine.oracle import CHILD_RETRIES, STEP_RETRIES, All, FailedError, First, Model, Row, Steps
 
 
 class Operation(Protocol):
@@ -132,6 +132,62 @@ class Memo:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step with one retry, whose function fails so many times."""
+
+    fails: int
+
+    async def run(self, play: Play, at: str) -> Any:
+        tried = 0
+
+        def work() -> str:
+            nonlocal tried
+            tried += 1
+            play.executed[f"step {play.ctx.workflow_run_id} {at} {play.ctx.retry_count} {tried}"] += 1
+            if tried <= self.fails:
+                raise ValueError(at)
+            return f"step {at}"
+
+        return await play.ctx.aio_step(work, name=at, retries=STEP_RETRIES)
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        yield model.ask("step", f"step {at}", due=lambda row: True, fails=self.fails > STEP_RETRIES)
+        return f"step {at}"
+
+
+@dataclass(frozen=True)
+class Take:
+    """A mailbox, of which so many events are taken."""
+
+    key: str
+    number: int
+
+    async def run(self, play: Play, at: str) -> Any:
+        mailbox = play.ctx.aio_events(self.key)
+        return [await anext(mailbox) for _ in range(self.number)]
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        taken: list[Any] = []
+        for _ in range(self.number):
+            yield model.ask("take", f"take {self.key}", due=lambda row: len(model.mail(self.key)) > len(taken), keys=[self.key])
+            taken.append(model.mail(self.key)[len(taken)])
+        return taken
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question to a person."""
+
+    async def run(self, play: Play, at: str) -> Any:
+        return await play.ctx.aio_ask(f"question {at}", int)
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        answers = model.world.answers
+        row = yield model.ask("ask", f"ask question {at}", due=lambda row: model.place(row) in answers)
+        return answers[model.place(row)]
+
+
+@dataclass(frozen=True)
 class Now:
     async def run(self, play: Play, at: str) -> Any:
         return (await play.ctx.aio_now()).timestamp()
@@ -240,6 +296,22 @@ class Race:
         for task in tasks:
             task.cancel()
         return [winner, tasks[winner].result()]
+
+
+@dataclass(frozen=True)
+class Select:
+    """The first wins, and the others are given up."""
+
+    parts: tuple[Operation, ...]
+
+    async def run(self, play: Play, at: str) -> Any:
+        return await play.ctx.aio_select(
+            **{f"part{place}": part.run(play, f"{at}.{place}") for place, part in enumerate(self.parts)}
+        )
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        place, value = yield from Race(self.parts).oracle(model, at)
+        return [f"part{place}", value]
 
 
 @dataclass(frozen=True)

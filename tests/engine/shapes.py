@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from durable_nb import DurableContext, SleepCondition, TaskRunError, UserEventCondition, or_
+from durable_nb import Durable, DurableContext, SleepCondition, TaskRunError, UserEventCondition, or_
 from durable_nb.tasks.task import Task
 
 Body = Callable[[DurableContext, "Kin"], Awaitable[Any]]
@@ -46,6 +46,20 @@ class Shape:
 
 
 SHAPES: dict[str, Shape] = {}
+
+
+def act(durable: Durable, action: str, *, advance: Callable[[float], object]) -> None:
+    """Do one action: push an event with its key as payload, answer a question with its text, or move the clock."""
+    if action.startswith("go "):
+        durable.event.push(action[3:], action[3:])
+    elif action.startswith("in "):
+        _, scope, key = action.split()
+        durable.event.push(key, key, scope=scope)
+    elif action.startswith("say "):
+        [item] = [item for item in durable.inbox.list() if item.question == action[4:]]
+        durable.inbox.answer(item.id, item.question)
+    elif action:
+        advance(float(action))
 
 
 def shape(script: list[Step], result: Any) -> Callable[[Body], Body]:

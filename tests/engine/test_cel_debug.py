@@ -32,7 +32,7 @@ def test_it_gives_the_result(durable: Durable, expression: str, given: Any, outp
         ("input.amount >", {}, "does not compile"),
         ("input.amount > 1", {}, "there is no field 'amount'"),
         ("nobody.x", {}, "`nobody` is not known"),
-        ("true", b"bytes", "the input is bytes, which JSON cannot hold"),
+        ("true", b"bytes", "the input is a bytes that JSON cannot hold"),
     ],
 )
 def test_it_gives_the_reason(durable: Durable, expression: str, input: Any, words: str) -> None:

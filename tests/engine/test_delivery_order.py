@@ -12,7 +12,7 @@ from durable_nb import Context, Durable, DurableContext, EvictionPolicy, RunRef
 from durable_nb.errors import NonRetryableException, TaskRunError
 from tests.engine import operation_shapes  # noqa: F401  it adds to the corpus
 from tests.engine.helpers import Bench, reach, view, wait_until
-from tests.engine.shapes import SHAPES, Kin, Shape
+from tests.engine.shapes import SHAPES, Kin, Shape, act
 
 INTERRUPTIONS = ["close", "crash", "hasty close", "hasty crash"]
 
@@ -53,17 +53,8 @@ class Performance:
         return durable
 
     def act(self, action: str) -> None:
-        """Do one action: push an event with its key as payload, answer a question with its text, or move the clock."""
-        if action.startswith("go "):
-            self.durable.event.push(action[3:], action[3:])
-        elif action.startswith("in "):
-            _, scope, key = action.split()
-            self.durable.event.push(key, key, scope=scope)
-        elif action.startswith("say "):
-            [item] = [item for item in self.durable.inbox.list() if item.question == action[4:]]
-            self.durable.inbox.answer(item.id, item.question)
-        elif action:
-            self.bench.clock.advance(float(action))
+        """Do one action of the script."""
+        act(self.durable, action, advance=self.bench.clock.advance)
 
     def settled(self, step: int) -> None:
         """Wait until the asks of the steps up to this one are in the log, those of the children too, and nobody moves."""

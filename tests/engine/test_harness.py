@@ -19,7 +19,8 @@ from durable_nb.errors import NotAtRestError, UnfinishedRunError
 from durable_nb.log.rebuild import differences
 from durable_nb.testing import Harness, clock, harness, memory_log, place
 from durable_nb.testing import harness as harness_function
-from tests.engine.shapes import SHAPES, Kin, Shape
+from tests.engine import operation_shapes  # noqa: F401  it adds to the corpus
+from tests.engine.shapes import SHAPES, Kin, Shape, act
 
 
 @pytest.fixture
@@ -276,10 +277,8 @@ class Player:
 
         ref = h.start(main)
         for action, _ in shape.script:
-            if action.startswith("go "):
-                h.push(action[3:], action[3:])
-            elif action:
-                h.advance(float(action))
+            act(h.durable, action, advance=h.advance)
+            h.settle()
         h.push("end")
         assert h.result(ref) == shape.result
 

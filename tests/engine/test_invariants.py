@@ -12,8 +12,10 @@ import pytest
 from durable_nb import Context, Durable, DurableContext, EvictionPolicy
 from durable_nb.errors import NonRetryableException
 from durable_nb.testing import Harness, harness
-from tests.engine.shapes import SHAPES, Kin, Shape
+from tests.engine import operation_shapes  # noqa: F401  it adds to the corpus
+from tests.engine.shapes import SHAPES, Kin, Shape, act
 
+KINDS = {"sleep", "event", "wait", "child", "memo", "now", "step", "take", "ask", "select", "map"}
 Rows = dict[tuple[int, int, int], tuple[Any, ...]]
 SQL = """SELECT run, branch, node, kind, ask, fingerprint, child, asked_at, conditions, seq, recorded_at, outcome, error
          FROM checkpoint ORDER BY run, branch, node"""
@@ -86,13 +88,11 @@ def test_replay_is_a_fixed_point_and_more_outcomes_only_extend(name: str, replay
             replay(h)
             h.settle()
             assert checkpoints(h) == seen, "a replay of an unchanged log changes nothing"
-            if action.startswith("go "):
-                h.push(action[3:], action[3:])
-            else:
-                h.advance(float(action))
+            act(h.durable, action, advance=h.advance)
+            h.settle()
             now = checkpoints(h)
             check_extends(seen, now)
-            assert {row[0] for row in now.values()} <= {"sleep", "event", "wait", "child", "memo", "now"}
+            assert {row[0] for row in now.values()} <= KINDS
             seen = now
         assert h.result(ref) == shape.result
         assert h.view(ref).invocation_count > 1

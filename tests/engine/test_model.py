@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from durable_nb.log.rebuild import differences
 from durable_nb.testing import Harness, harness
 from tests.engine.oracle import CHILD_RETRIES, World
 from tests.engine.programs import (
+    Ask,
     Both,
     Bulk,
     Child,
@@ -37,10 +38,13 @@ from tests.engine.programs import (
     Play,
     Race,
     Rethrow,
+    Select,
     Series,
     Sleep,
+    Step,
     Stumble,
     Sub,
+    Take,
     Try,
 )
 
@@ -60,6 +64,9 @@ leaves: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Either, keys, seconds),
     st.builds(Both, st.sampled_from([("a", "b"), ("b", "c"), ("c", "a")])),
     st.builds(Memo),
+    st.builds(Step, st.integers(0, 2)),
+    st.builds(Take, keys, st.integers(1, 2)),
+    st.builds(Ask),
     st.builds(Now),
     st.builds(Child, st.sampled_from([0, 0, 1, 2, 3, 4])),
     st.builds(Bulk, st.integers(1, 3)),
@@ -74,6 +81,7 @@ def composed(parts: st.SearchStrategy[Operation]) -> st.SearchStrategy[Operation
         st.builds(Series, several),
         st.builds(Gather, several),
         st.builds(Race, several),
+        st.builds(Select, several),
         st.builds(Group, several),
         st.builds(Try, parts),
         st.builds(Sub, parts),
@@ -98,6 +106,47 @@ class Push:
 
     def do(self, drive: Drive) -> None:
         drive.push(self.key)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The oldest question is answered."""
+
+    def do(self, drive: Drive) -> None:
+        drive.answer()
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """The run is cancelled while it waits."""
+
+    def do(self, drive: Drive) -> None:
+        main = drive.world.models[drive.ref.number]
+        if not main.is_ended:
+            drive.steer(lambda: drive.h.durable.runs.cancel(drive.ref), "cancelled", lambda: drive.world.cancel(main.number))
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The run is replayed, if it has ended by itself."""
+
+    def do(self, drive: Drive) -> None:
+        main = drive.world.models[drive.ref.number]
+        if main.is_ended and not main.is_cancelled:
+            drive.steer(lambda: drive.h.durable.runs.replay(drive.ref), "replayed", main.replay)
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The run is reset to one of its nodes, wherever it is."""
+
+    node: int
+
+    def do(self, drive: Drive) -> None:
+        main = drive.world.models[drive.ref.number]
+        if main.asks and not main.is_cancelled:
+            node = 1 + self.node % len(main.asks)
+            drive.steer(lambda: drive.h.durable.runs.reset_durable_task(drive.ref, node), "reset", lambda: main.reset(node))
 
 
 @dataclass(frozen=True)
@@ -181,6 +230,10 @@ class CrashAt:
 which = st.integers(0, 1)
 actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Push, keys),
+    st.builds(Answer),
+    st.builds(Cancel),
+    st.builds(Replay),
+    st.builds(Reset, st.integers(0, 9)),
     st.builds(PushInHaste, st.lists(keys, min_size=1, max_size=3).map(tuple), st.booleans()),
     st.builds(Advance, seconds),
     st.builds(Jump, seconds, st.booleans()),
@@ -210,7 +263,7 @@ def parts_of(program: Any) -> tuple[Operation, ...]:
             return (program.part,)
         case Rethrow():
             return program.part, program.then
-        case Series() | Gather() | Race() | Group():
+        case Series() | Gather() | Race() | Select() | Group():
             return program.parts
         case _:
             return ()
@@ -223,7 +276,7 @@ class Drive:
         self.h = h
         self.executed: Counter[str] = Counter()
         self._program, self._subs = program, dict(subs(program, "p"))
-        self._pushes = 0
+        self._pushes = self._answers = self.resets = 0
         self._log = log
         self.apps = [h.durable]
         self.serve(h.durable)
@@ -283,6 +336,28 @@ class Drive:
     def push(self, key: str) -> None:
         self.h.push(key, self.note(key))
 
+    def steer(self, do: Callable[[], object], kind: str, tell: Callable[[], object]) -> None:
+        """Do something to the run, and tell the oracle of it, unless a crash came before."""
+        sql = "SELECT count(*) FROM journal WHERE run = ? AND kind = ?"
+        before = self._log.execute(sql, (self.ref.number, kind)).fetchall()
+        with suppress(LogFailedError):
+            do()
+        self.h.settle()
+        if self._log.execute(sql, (self.ref.number, kind)).fetchall() != before:
+            self.resets += kind == "reset"
+            self.world.load()
+            tell()
+
+    def answer(self) -> None:
+        """Answer the oldest question that is open, if there is one."""
+        for item in self.h.durable.inbox.list(limit=1):
+            self._answers += 1
+            with suppress(LogFailedError):  # a crash that was to come, before or after it was accepted
+                self.h.durable.inbox.answer(item.id, self._answers)
+            self.h.settle()
+            if self.h.durable.inbox.get(item.id).status == "answered":
+                self.world.answers[item.id] = self._answers
+
     def do(self, action: Action) -> None:
         """Do something on the engine, then compare it with the oracle."""
         action.do(self)
@@ -301,13 +376,14 @@ class Drive:
             if main.is_ended or wanted is None:
                 break
             missing = [key for key in wanted.keys if self.world.pushed(key, wanted.row) is None]
-            self.do(Push(missing[0]) if missing else Advance(20))
+            is_asked = wanted.row.kind == "ask"
+            self.do(Answer() if is_asked else Push(missing[0]) if missing else Advance(20))
         assert self.world.models[self.ref.number].is_ended
         self.check_executions()
 
     def check_executions(self) -> None:
-        """Nothing was executed twice but what was in flight at a crash."""
-        crashes = self.h.crashes
+        """Nothing was executed twice but what was in flight at a crash, or lay beyond the node of a reset."""
+        crashes = self.h.crashes + self.resets
         assert all(times <= 1 + crashes for times in self.executed.values()), self.executed
         for model in self.world.models.values():
             for at, asked in model.memos.items():

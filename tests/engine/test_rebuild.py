@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from durable_nb import Context, Durable, DurableContext, SleepCondition, UserEventCondition, or_
+from durable_nb import Context, Durable, DurableContext, RunRef, SleepCondition, UserEventCondition, or_
 from durable_nb.errors import LogError
+from durable_nb.log import control, waits
 from durable_nb.log.rebuild import State, differences, rebuild
-from tests.engine.helpers import Bench, reach, wait_until
+from tests.engine.helpers import Bench, reach, settle, wait_until
 
 
 @pytest.fixture
@@ -48,8 +50,8 @@ def story(bench: Bench) -> sqlite3.Connection:
 
 def test_a_half_satisfied_wait_is_rebuilt_with_its_payload(bench: Bench, story: sqlite3.Connection) -> None:
     with closing(story):
-        waits = [row for _, _, rows in rebuild(story) for row in rows]
-        assert [(row[5], row[-2] is None, row[-1]) for row in waits] == [
+        conditions = [row for _, _, rows in rebuild(story) for row in rows]
+        assert [(row[5], row[-2] is None, row[-1]) for row in conditions] == [
             ("a", False, '{"first":true}'),
             ("b", True, None),
             ("sleep:9d", True, None),
@@ -150,3 +152,55 @@ def test_the_state_is_that_of_the_facts_at_every_moment(bench: Bench, leave: Cal
     wait_until(asks)
     durable.event.push("end")
     assert durable.runs.get_run_ref(ref.workflow_run_id).result() == 10
+
+
+def half_satisfied(bench: Bench) -> tuple[Durable, RunRef[Any]]:
+    """Give a run that ends at `end`, whatever has become of its wait for `a` and `b`; it has `a`."""
+    durable = bench.durable()
+
+    @durable.durable_task()
+    async def main(input: Any, ctx: DurableContext) -> Any:
+        both = asyncio.ensure_future(ctx.aio_wait_for("both", UserEventCondition("a"), UserEventCondition("b")))
+        await ctx.aio_now()
+        await ctx.aio_wait_for_event("end")
+        return both.done()
+
+    ref = main.run(wait_for_result=False)
+    bench.asked(ref, 3)
+    durable.event.push("a", 1)
+    settle(durable)
+    return durable, ref
+
+
+def test_a_fork_has_the_conditions_that_were_satisfied_of_its_origin(bench: Bench) -> None:
+    durable, ref = half_satisfied(bench)
+    fork = durable.runs.fork(ref, 3)
+    bench.asked(fork, 3)
+    bench.check_state()
+    durable.event.push("b", 2)
+    settle(durable)
+    durable.event.push("end")
+    assert (ref.result(), fork.result()) == (True, True)
+
+
+def test_a_wait_that_a_completed_run_left_open_is_given_up(bench: Bench) -> None:
+    """So it is open no more when the run is replayed, and asked afresh when it is reset."""
+    durable, ref = half_satisfied(bench)
+    durable.event.push("end")
+    assert ref.result() is False
+    for _ in range(2):
+        durable.runs.replay(ref)
+        bench.check_state()
+        assert ref.result() is False
+    durable.runs.reset_durable_task(ref, 3)
+    bench.asked(ref, 5)
+    bench.check_state()
+    assert bench.open_waits(ref) == ["a", "b", "end"]
+
+
+def test_a_run_that_was_ready_when_it_was_restored_is_ready_since_then(bench: Bench, story: sqlite3.Connection) -> None:
+    with closing(story):
+        waits.fire_due(story, at=3e9, limit=9)
+        [(number,)] = story.execute("SELECT number FROM run WHERE ready_at = 3e9").fetchall()
+        assert control.restore(story, number, at=3e9 + 5)
+        assert differences(story) == []
