@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from durable_nb.engine.current import INLINE
 from durable_nb.engine.inline import is_cancelled
+from durable_nb.log.endings import is_cancelled as is_cancel_asked
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
@@ -43,7 +45,10 @@ class Finishing:
 
     async def call(self, claim: Claim, status: str) -> None:
         """Call what the run's last invocation wants called; what fails or takes too long is told, and the others are called."""
-        for fn in self._wanted.pop((claim.number, claim.epoch), ()):
+        wanted = self._wanted.pop((claim.number, claim.epoch), ())
+        if wanted and await self._engine.reader.run(functools.partial(is_cancel_asked, number=claim.number)):
+            status = "CANCELLED"  # whatever its function gave
+        for fn in wanted:
             name = getattr(fn, "__qualname__", repr(fn))
             try:
                 await asyncio.wait_for(self._call_one(fn, status), FINISH_SECONDS)
