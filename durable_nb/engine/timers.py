@@ -96,7 +96,7 @@ class Timers:
                 await self._pause(RECHECK_SECONDS if self._next is None else max(0.0, min(RECHECK_SECONDS, self._next - now)))
 
     async def _pull_ahead(self) -> None:
-        """The clock was set back, perhaps before this engine: what is ready already need not wait until it has come there again."""
+        """Have nobody who was ready wait again because the clock was set back, perhaps before this engine."""
         engine, now = self._engine, self._engine.clock.now()
         if await engine.reader.run(lambda connection: queue.find_ahead(connection, at=now)):
             await engine.writer.submit(lambda connection: queue.pull_ahead(connection, at=now))
