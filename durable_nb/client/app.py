@@ -26,6 +26,7 @@ from durable_nb.client.runs import Runs
 from durable_nb.client.scheduled import Scheduled
 from durable_nb.client.streams import RunStream
 from durable_nb.engine.current import CURRENT, LIVING
+from durable_nb.engine.muting import MUTING
 from durable_nb.errors import DeclarationError, EngineStoppedError, InertLogError, SyncCallError
 from durable_nb.log.connection import Durability, prepare
 from durable_nb.tasks.options import make_options
@@ -70,6 +71,8 @@ class Durable:
         >>> double.run(21)                                         # doctest: +SKIP
         42
     """
+
+    mutes_prints = True  # of a durable task, while its recorded work is replayed
 
     def __init__(
         self,
@@ -240,9 +243,13 @@ class Durable:
             sign=self._sign,
             probe=self._probe,
         )
+        if self.mutes_prints:
+            MUTING.begin()
         try:
             thread.call(lambda: engine.open(self._durability), aio="")
         except BaseException:
+            if self.mutes_prints:
+                MUTING.end()
             thread.stop()
             raise
         self._engine = engine
@@ -298,6 +305,8 @@ class Durable:
             self._engine = None
         if engine is None:
             return
+        if self.mutes_prints:
+            MUTING.end()
         if timeout is None:
             engine.thread.call(engine.close, aio="")
             engine.thread.stop()

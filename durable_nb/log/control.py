@@ -38,6 +38,11 @@ INSERT INTO wait SELECT :new, 1, node, item, group_number, kind, name, due_at, k
                         nullif(matched_at, -1.0), data, event, filter_error
 FROM wait WHERE run = :old AND branch = :branch AND node = :node"""
 
+COPY_MATCHED = """
+INSERT INTO journal (run, at, kind, data)
+SELECT run, matched_at, 'matched', json_object('branch', branch, 'node', node, 'item', item, 'event', event)
+FROM wait WHERE run = :new AND branch = 1 AND node = :node AND matched_at IS NOT NULL"""
+
 COPY_QUESTIONS = """
 INSERT INTO question SELECT :new, 1, node, text, schema, assignees, asked_at, due_at
 FROM question WHERE run = :old AND branch = :branch AND node = :node"""
@@ -100,12 +105,12 @@ def restore(connection: sqlite3.Connection, number: int, *, at: float) -> bool:
     """Have an evicted run taken into memory; give whether it was evicted."""
     done = connection.execute(
         "UPDATE run SET ready_at = coalesce(ready_at, ?) "
-        "WHERE number = ? AND is_evicted AND owner IS NULL AND blocked_reason IS NULL AND status = 'RUNNING'",
+        "WHERE number = ? AND is_evicted AND owner IS NULL AND blocked_reason IS NULL AND status = 'RUNNING' RETURNING ready_at",
         (at, number),
-    )
-    if done.rowcount:
-        journal(connection, number, at, "restored", {"ready_at": at})
-    return bool(done.rowcount)
+    ).fetchone()
+    if done:
+        journal(connection, number, at, "restored", {"ready_at": done[0]})
+    return bool(done)
 
 
 # ---------------------------------------------------------------- replay
@@ -282,6 +287,7 @@ def fork(connection: sqlite3.Connection, number: int, node: int, new: NewRun, *,
         if checkpoint.seq is not None or checkpoint.child is not None or waits:
             connection.execute(COPY_CHECKPOINT, place)
             connection.execute(COPY_WAITS, place)
+            connection.execute(COPY_MATCHED, place)
             connection.execute(COPY_QUESTIONS, place)
     connection.execute("UPDATE run SET last_seq = ? WHERE number = ?", (last_seq, fork_number))
     journal(connection, fork_number, at, "forked", {"from": state.id, "branch": state.branch, "node": node, "last_seq": last_seq})

@@ -25,8 +25,8 @@ WHERE run = ? AND kind IN ('child', 'skip') AND seq IS NOT NULL AND hex(fingerpr
 OUTCOME = "SELECT outcome, error FROM checkpoint WHERE run = ? AND branch = ? AND node = ?"
 
 UNPARK = """
-UPDATE run SET blocked_reason = NULL, ready_at = ?
-WHERE task = ? AND version = ? AND blocked_reason LIKE 'It diverged:%' RETURNING number"""
+UPDATE run SET blocked_reason = NULL, ready_at = ?, epoch = epoch + 1
+WHERE task = ? AND version = ? AND blocked_reason LIKE 'It diverged:%' RETURNING number, branch"""
 
 GRANDPARENT = """
 SELECT grandparent.id FROM run JOIN run AS grandparent ON grandparent.number = run.parent WHERE run.number = ?"""
@@ -73,6 +73,6 @@ def priority_of(connection: sqlite3.Connection, number: int) -> int:
 def unpark_diverged(connection: sqlite3.Connection, task: str, version: str, *, at: float) -> int:
     """Let the runs of a task try again that were started with this version and diverged; give their number."""
     rows = connection.execute(UNPARK, (at, task, version)).fetchall()
-    for (number,) in rows:
-        journal(connection, number, at, "unblocked", {})
+    for number, branch in rows:
+        journal(connection, number, at, "unblocked", {"branch": branch})
     return len(rows)

@@ -16,6 +16,8 @@ class NotebookDurable(Durable):
     It remembers the tasks that are declared by decorators, so that their code is kept too, and has its engine watched.
     """
 
+    mutes_prints = False  # `TaskOutput` does, with all that tasks say
+
     def __init__(self, log: Path, home: str) -> None:
         super().__init__(log, home=home)
         self.declared: list[Task[Any]] = []

@@ -115,4 +115,4 @@ def make_due(path: Path, number: int) -> dict[str, float]:
         places = connection.execute("SELECT run, row_number() OVER (ORDER BY run) - 1 FROM due").fetchall()
         connection.executemany("UPDATE wait SET due_at = ? WHERE run = ?", [(first + at / number, run) for run, at in places])
         connection.commit()
-        return dict(connection.execute("SELECT id, due_at FROM wait JOIN due USING (run) JOIN run ON run.number = wait.run"))
+        return dict(connection.execute("SELECT id, wait.due_at FROM wait JOIN due USING (run) JOIN run ON run.number = wait.run"))

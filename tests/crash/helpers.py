@@ -27,6 +27,7 @@ class Program:
     """A log, a file of counts, and the program that is run on them."""
 
     folder: Path
+    module: str = "tests.crash.program"
 
     @property
     def log(self) -> Path:
@@ -39,7 +40,7 @@ class Program:
     def run(self, *point: str) -> subprocess.CompletedProcess[str]:
         """Run the program, to its end or its death."""
         environment = {**os.environ, "JUPYTER_DATA_DIR": str(self.folder / "data")}
-        command = [sys.executable, "-W", "error", "-m", "tests.crash.program", str(self.log), str(self.counts), *point]
+        command = [sys.executable, "-W", "error", "-m", self.module, str(self.log), str(self.counts), *point]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     def executed(self) -> Counter[str]:

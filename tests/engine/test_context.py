@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import threading
 from datetime import timedelta
 from typing import Any
@@ -186,6 +187,32 @@ def test_a_replay_says_nothing_again(bench: Bench, durable: Durable) -> None:
     assert "".join(map(str, copy.stream())) == "12"
     assert view(again, copy).progress == 1
     assert replaying == [True, False]
+
+
+def test_a_replay_prints_nothing_again(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    before = builtins.print
+    durable = bench.durable(slots=Slots(durable=1))
+
+    @durable.task()
+    async def helper(input: str, ctx: Context) -> None:
+        print(input)
+
+    @durable.durable_task()
+    async def talk(input: int, ctx: DurableContext) -> None:
+        print(input, "one")
+        await ctx.aio_wait_for_event("go")
+        print(input, "two")
+        await helper.aio_run(f"{input} child")
+
+    first, second = (talk.run(number, wait_for_result=False) for number in (1, 2))  # the second takes the only slot
+    wait_until(lambda: len(bench.open_waits(first)) + len(bench.open_waits(second)) == 2)
+    durable.event.push("go")
+    first.result()
+    second.result()
+    print("a cell")
+    durable.close()
+    assert sorted(capfd.readouterr().out.splitlines()) == ["1 child", "1 one", "1 two", "2 child", "2 one", "2 two", "a cell"]
+    assert builtins.print is before
 
 
 def test_an_evicted_run_says_nothing_again(bench: Bench) -> None:

@@ -58,13 +58,26 @@ def test_a_half_satisfied_wait_is_rebuilt_with_its_payload(bench: Bench, story: 
         assert differences(story) == []
 
 
-@pytest.mark.parametrize("column", [field.name for field in fields(State)])
+@pytest.mark.parametrize("column", [field.name for field in fields(State) if field.name != "version"])
 def test_a_state_that_follows_from_no_fact_is_found(bench: Bench, story: sqlite3.Connection, column: str) -> None:
     bench.is_tampered = True
     value = {"status": "'CANCELLED'", "owner": "'nobody'", "blocked_reason": "'made up'"}.get(column, "77")
     with closing(story):
         story.execute(f"UPDATE run SET {column} = {value} WHERE number = 2")
         assert [text.split(" is ")[0] for text in differences(story)] == [f"run 2: {column}"]
+
+
+def test_a_version_to_which_no_run_was_moved_is_found(bench: Bench, story: sqlite3.Connection) -> None:
+    """Of a run that was never moved the version is itself a fact, as it was written once."""
+    bench.is_tampered = True
+    with closing(story):
+        story.execute(
+            "INSERT INTO journal (run, at, kind, data) "
+            "SELECT number, 0, 'moved', json_object('from', version, 'version', 'b') FROM run WHERE number = 2"
+        )
+        assert [text.split(" is ")[0] for text in differences(story)] == ["run 2: version"]
+        story.execute("UPDATE run SET version = 'b' WHERE number = 2")
+        assert differences(story) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ SCRIPTS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS, ids=["square", "virtual_clock"])
+@pytest.mark.parametrize("script", SCRIPTS, ids=["square", "harness"])
 def test_a_script_of_the_readme_runs(script: str, tmp_path: Path) -> None:
     environment = {**os.environ, "JUPYTER_DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
