@@ -121,9 +121,8 @@ class Execution:
             return Left(parked=self.cursor.diverged)
         if self.is_cancelled:
             if not self._main.cancelled() and (error := self._main.exception()) is not None:
-                self.engine.warn(
-                    f"The clean-up of run {self.claim.id} of '{self.task.name}' failed: {type(error).__name__}: {error}"
-                )
+                what = f"{type(error).__name__}: {error}"
+                self.engine.warn(f"The clean-up of run {self.claim.id} of '{self.task.name}' failed: {what}")
             return Left(is_cancelled=True)
         error = asyncio.CancelledError("the task cancelled itself") if self._main.cancelled() else self._main.exception()
         if self.cursor.diverged and (error is None or self.cursor.diverged in family(error)):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -45,9 +44,9 @@ class Finishing:
 
     async def call(self, claim: Claim, status: str) -> None:
         """Call what the run's last invocation wants called; what fails or takes too long is told, and the others are called."""
-        wanted = self._wanted.pop((claim.number, claim.epoch), ())
-        if wanted and await self._engine.reader.run(functools.partial(is_cancel_asked, number=claim.number)):
-            status = "CANCELLED"  # whatever its function gave
+        wanted = self._wanted.pop((claim.number, claim.epoch), [])
+        is_cancelling = bool(wanted) and await self._engine.reader.run(lambda log: is_cancel_asked(log, claim.number))
+        status = "CANCELLED" if is_cancelling else status  # whatever its function gave
         for fn in wanted:
             name = getattr(fn, "__qualname__", repr(fn))
             try:
