@@ -28,6 +28,7 @@ from durable_nb.tasks.payload import decode
 from durable_nb.tasks.refs import RunRef
 
 if TYPE_CHECKING:
+    from durable_nb.engine.engine import Engine
     from durable_nb.engine.execution import Execution
     from durable_nb.engine.waiting import Pending
     from durable_nb.tasks.task import BulkItem, Task
@@ -127,20 +128,36 @@ class _Birth:
             )
             checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at)
             return checkpoints.complete(connection, claim.number, claim.branch, node, Outcome(failure=failure), at=at)
-        try:
-            number = existing or engine.write_run(connection, child, self.reservation, parent_id=claim.id)[0]
-        except (IdempotencyCollisionError, RateLimitError) as error:
-            other = error.existing_run_id if isinstance(error, IdempotencyCollisionError) else ""
-            refused = Outcome(failure=Failure(type(error).__name__, str(error), run_id=other))
-            checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at)
-            return checkpoints.complete(connection, claim.number, claim.branch, node, refused, at=at)
-        checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at, child=number)
-        if not self._wait:
-            row = connection.execute("SELECT id FROM run WHERE number = ?", (number,)).fetchone()
-            ref = Outcome(json.dumps({"id": row[0], "number": number}))
-            return checkpoints.complete(connection, claim.number, claim.branch, node, ref, at=at)
-        status, outcome = runs.result_of(connection, number)  # a new one too may be cancelled at once, by its concurrency
-        return checkpoints.complete(connection, claim.number, claim.branch, node, outcome, at=at) if status in ENDED else None
+        return write_child(connection, engine, claim, node, ask, child, self.reservation, existing=existing, wait=self._wait)
+
+
+def write_child(
+    connection: sqlite3.Connection,
+    engine: Engine,
+    claim: Claim,
+    node: int,
+    ask: Ask,
+    child: NewRun,
+    reservation: Reservation,
+    *,
+    existing: int | None = None,
+    wait: bool = True,
+) -> Completion | None:
+    """Write a child with the checkpoint that waits for it; one that is refused or cancelled as it is made has its outcome now."""
+    place, at = (claim.number, claim.branch, node), engine.clock.now()
+    try:
+        number = existing or engine.write_run(connection, child, reservation, parent_id=claim.id)[0]
+    except (IdempotencyCollisionError, RateLimitError) as error:
+        other = error.existing_run_id if isinstance(error, IdempotencyCollisionError) else ""
+        refused = Outcome(failure=Failure(type(error).__name__, str(error), run_id=other))
+        checkpoints.add_ask(connection, *place, ask, at=at)
+        return checkpoints.complete(connection, *place, refused, at=at)
+    checkpoints.add_ask(connection, *place, ask, at=at, child=number)
+    if not wait:
+        ref = Outcome(json.dumps({"id": runs.id_of(connection, number), "number": number}))
+        return checkpoints.complete(connection, *place, ref, at=at)
+    status, outcome = runs.result_of(connection, number)
+    return checkpoints.complete(connection, *place, outcome, at=at) if status in ENDED else None
 
 
 def _by_key(connection: sqlite3.Connection, claim: Claim, child_key: str | None) -> int | None:

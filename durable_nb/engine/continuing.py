@@ -9,7 +9,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from durable_nb.errors import ContinuedAsNew
-from durable_nb.log import histories
+from durable_nb.log import endings, histories
 from durable_nb.log.records import NewRun
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def onward_of(error: BaseException | None) -> ContinuedAsNew | None:
     return error if isinstance(error, ContinuedAsNew) else None
 
 
-async def continue_run(execution: Execution, onward: ContinuedAsNew) -> None:
-    """End the history of a run that was left, and queue its next.
+async def continue_run(execution: Execution, onward: ContinuedAsNew) -> bool:
+    """End the history of a run that was left, and queue its next; give whether it goes on: a cancelled one does not.
 
     Raises:
         StaleEpochError: another worker owns the run.
@@ -33,7 +33,9 @@ async def continue_run(execution: Execution, onward: ContinuedAsNew) -> None:
     run = NewRun(id=claim.id, task=claim.task, kind=claim.kind, version=claim.version, input=onward.input)
     signature, positions, at = engine.sign(run), onward.positions(), engine.clock.now()
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: sqlite3.Connection) -> bool:
+        if endings.is_cancelled(connection, claim.number):
+            return False
         histories.begin(
             connection,
             claim.number,
@@ -45,6 +47,8 @@ async def continue_run(execution: Execution, onward: ContinuedAsNew) -> None:
             delivered=delivered,
             at=at,
         )
+        return True
 
-    await engine.writer.submit(work)
+    goes_on = await engine.writer.submit(work)
     engine.dispatcher.look()
+    return goes_on

@@ -111,6 +111,8 @@ class Execution:
     def _left(self) -> Left:
         if self._refused is not None:
             raise self._refused
+        if self.is_cancelled and self._timed_out:
+            return Left(is_cancelled=True)
         if self._timed_out:
             limit = format_duration(self.task.options.execution_timeout or 0)
             message = f"Task '{self.task.name}' worked for longer than its execution_timeout of {limit}."
@@ -118,6 +120,9 @@ class Execution:
         if self._is_leaving or self._main is None or not self._main.done():
             return Left(parked=self.cursor.diverged)
         if self.is_cancelled:
+            if not self._main.cancelled() and (error := self._main.exception()) is not None:
+                what = f"{type(error).__name__}: {error}"
+                self.engine.warn(f"The clean-up of run {self.claim.id} of '{self.task.name}' failed: {what}")
             return Left(is_cancelled=True)
         error = asyncio.CancelledError("the task cancelled itself") if self._main.cancelled() else self._main.exception()
         if self.cursor.diverged and (error is None or self.cursor.diverged in family(error)):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from durable_nb.engine.current import INLINE
 from durable_nb.engine.inline import is_cancelled
+from durable_nb.log.endings import is_cancelled as is_cancel_asked
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
@@ -43,7 +44,10 @@ class Finishing:
 
     async def call(self, claim: Claim, status: str) -> None:
         """Call what the run's last invocation wants called; what fails or takes too long is told, and the others are called."""
-        for fn in self._wanted.pop((claim.number, claim.epoch), ()):
+        wanted = self._wanted.pop((claim.number, claim.epoch), [])
+        is_cancelling = bool(wanted) and await self._engine.reader.run(lambda log: is_cancel_asked(log, claim.number))
+        status = "CANCELLED" if is_cancelling else status  # whatever its function gave
+        for fn in wanted:
             name = getattr(fn, "__qualname__", repr(fn))
             try:
                 await asyncio.wait_for(self._call_one(fn, status), FINISH_SECONDS)

@@ -48,7 +48,8 @@ async def settle(engine: Engine, claim: Claim, task: Task[Any], execution: Execu
         failure = Failure(RunCancelledError.__name__, str(left.error), run_id=claim.id, is_cancel=True)
         await finish(engine, claim, "CANCELLED", Outcome(failure=failure), worked=worked)
     elif (onward := onward_of(left.error)) is not None:
-        await continue_run(execution, onward)
+        if not await continue_run(execution, onward):
+            await finish(engine, claim, "CANCELLED", Outcome(), worked=worked)
     elif left.error is not None:
         failed = [
             error.node_id
@@ -77,20 +78,20 @@ async def fail(engine: Engine, claim: Claim, task: Task[Any], error: BaseExcepti
     at = engine.clock.now()
     ready_at = at + task.options.backoff(claim.retry_count + 1)
 
-    def work(connection: sqlite3.Connection) -> Effects:
+    def work(connection: sqlite3.Connection) -> bool:
         if endings.is_cancelled(connection, claim.number):
-            return endings.finish(
-                connection, claim.number, claim.epoch, status="CANCELLED", outcome=Outcome(), worked=worked, at=at
-            )
+            return False
         runs.fence(connection, claim.number, claim.epoch)
         branch = claim.branch
         if claim.kind == "durable_task":
             branch = branches.take_up(connection, claim.number, branch, cut, reason="retry", at=at)
         runs.retry(connection, claim.number, claim.epoch, ready_at=ready_at, branch=branch, failure=failure, at=at)
-        return Effects()
+        return True
 
-    await engine.writer.submit(work, engine.apply)
-    engine.timers.consider(ready_at)
+    if await engine.writer.submit(work):
+        engine.timers.consider(ready_at)
+    else:
+        await finish(engine, claim, "CANCELLED", Outcome(), worked=worked)
 
 
 def is_retried(claim: Claim, task: Task[Any], error: BaseException) -> bool:
@@ -119,12 +120,11 @@ async def park(engine: Engine, claim: Claim, reason: str, *, worked: float, cut:
     """Block a run until a person acts."""
     at = engine.clock.now()
 
-    def work(connection: sqlite3.Connection) -> Effects:
+    def work(connection: sqlite3.Connection) -> bool:
         if endings.is_cancelled(connection, claim.number):
-            return endings.finish(
-                connection, claim.number, claim.epoch, status="CANCELLED", outcome=Outcome(), worked=worked, at=at
-            )
+            return False
         runs.park(connection, claim.number, claim.epoch, reason=reason, worked=worked, at=at, cut=cut)
-        return Effects()
+        return True
 
-    await engine.writer.submit(work, engine.apply)
+    if not await engine.writer.submit(work):
+        await finish(engine, claim, "CANCELLED", Outcome(), worked=worked)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from durable_nb.engine.cancelling import end_due
-from durable_nb.log import limits, waits
+from durable_nb.log import limits, queue, waits
 from durable_nb.log.records import Completion
 
 if TYPE_CHECKING:
@@ -75,7 +76,11 @@ class Timers:
     async def work(self) -> None:
         """Fire for ever."""
         engine, looked_at = self._engine, self._engine.clock.now()
+        seen_at = math.inf
         while True:
+            if engine.clock.now() < seen_at:
+                await self._pull_ahead()
+            seen_at = engine.clock.now()
             self._wake.clear()
             self._next = None  # until it is known, whatever is to be considered wakes
             looked_at = min(looked_at, engine.clock.now())
@@ -89,6 +94,13 @@ class Timers:
                 looked_at = now
             elif not self._wake.is_set():
                 await self._pause(RECHECK_SECONDS if self._next is None else max(0.0, min(RECHECK_SECONDS, self._next - now)))
+
+    async def _pull_ahead(self) -> None:
+        """Have nobody who was ready wait again because the clock was set back, perhaps before this engine."""
+        engine, now = self._engine, self._engine.clock.now()
+        if await engine.reader.run(lambda connection: queue.find_ahead(connection, at=now)):
+            await engine.writer.submit(lambda connection: queue.pull_ahead(connection, at=now))
+            engine.dispatcher.look()
 
     def _ring(self) -> None:
         """Ring what is due; forget what was cancelled."""

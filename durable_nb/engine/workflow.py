@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from durable_nb.engine.asks import ask_of, ask_wait
 from durable_nb.engine.cel import compile_filter
+from durable_nb.engine.children import write_child
 from durable_nb.engine.durable_context import DurableContext  # at run time too: a task's annotations are read
 from durable_nb.engine.gates import NEVER, Look, look_at
 from durable_nb.engine.new_runs import run_of
@@ -249,10 +250,7 @@ class Conductor:
             reservation.clear()
             item = BulkItem(child_key=task.part.short_name, priority=workflows.priority_of(connection, claim.number))
             child = run_of(engine, task, item, claim.input, parent=claim, index=None)
-            number, _ = engine.write_run(connection, child, reservation, parent_id=claim.id)
-            at = engine.clock.now()
-            checkpoints.add_ask(connection, claim.number, claim.branch, node, ask, at=at, child=number)
-            return None
+            return write_child(connection, engine, claim, node, ask, child, reservation)
 
         try:
             node, pending = self._execution.ask(ask, write, reservation.settle)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from durable_nb.errors import DeclarationError, RunActiveError, UnknownCheckpointError
-from durable_nb.log import runs
+from durable_nb.log import limits, runs
 from durable_nb.log.branches import cut_seeds, inherited, last_node, seeds_of, take_up
 from durable_nb.log.checkpoints import branch_of, first_branch, input_of, load_history
 from durable_nb.log.endings import cancel_children
@@ -50,6 +50,12 @@ FROM question WHERE run = :old AND branch = :branch AND node = :node"""
 COPY_HISTORY = """
 INSERT INTO history SELECT :new, 1, input, signature, mailboxes, seq_before, run_before, created_at
 FROM history WHERE run = :old AND branch = :branch"""
+
+COPY_PLACES = "INSERT INTO place SELECT :new, crowd, units, 0 FROM place WHERE run = :old"
+
+COPY_LINEUP = """
+UPDATE run SET (lineup, gate) = (SELECT lineup, CASE WHEN lineup IS NULL THEN 2 ELSE 0 END FROM run WHERE number = :old)
+WHERE number = :new"""
 
 COPY_FLOOR = "UPDATE run SET event_floor = (SELECT event_floor FROM run WHERE number = :old) WHERE number = :new"
 
@@ -258,6 +264,9 @@ def fork(connection: sqlite3.Connection, number: int, node: int, new: NewRun, *,
     origin = {"new": fork_number, "old": number, "branch": first_branch(connection, number, state.branch)}
     connection.execute(COPY_FLOOR, origin)  # its mailboxes begin where those of the original did
     connection.execute(COPY_HISTORY, origin)
+    connection.execute(COPY_LINEUP, origin)
+    connection.execute(COPY_PLACES, origin)
+    limits.stand(connection, fork_number)
     dropped = _cancelled_with(connection, number, state.branch, limit)
     for checkpoint in load_history(connection, number, state.branch):
         if checkpoint.node >= limit:
@@ -303,7 +312,8 @@ def prepare_fork(connection: sqlite3.Connection, number: int, node: int, new_id:
             f"Node {node} of run {state.id} is a {kind}, whose outcome is the engine's own: fork it without an override."
         )
     row: tuple[Any, ...] = connection.execute(
-        "SELECT version, input, metadata, priority, home, cancel_grace FROM run WHERE number = ?", (number,)
+        "SELECT version, input, metadata, priority, home, cancel_grace, event, filter_payload FROM run WHERE number = ?",
+        (number,),
     ).fetchone()
     onward = input_of(connection, number, place)
     seeds = [*cut_seeds(seeds_of(connection, number, place), cut), (cut, f"{new_id}/1")]
@@ -317,6 +327,8 @@ def prepare_fork(connection: sqlite3.Connection, number: int, node: int, new_id:
         priority=row[3],
         home=row[4],
         cancel_grace=row[5],
+        event=row[6],
+        filter_payload=row[7],
         forked_from=number,
         seeds=json.dumps(seeds),
     )

@@ -120,9 +120,8 @@ def _crowds_in(lineup: str) -> list[int]:
 
 def supersede(connection: sqlite3.Connection, run: NewRun, crowds: Sequence[Crowd], effects: Effects, *, at: float) -> str | None:
     """Do what the strategies of a new run ask for where there is no room; give why it is to be cancelled itself, or None."""
-    for need in run.needs:
-        if need.strategy not in ("CANCEL_IN_PROGRESS", "CANCEL_NEWEST"):
-            continue
+    strict = [need for need in run.needs if need.strategy in ("CANCEL_IN_PROGRESS", "CANCEL_NEWEST")]
+    for need in sorted(strict, key=lambda need: need.strategy, reverse=True):  # nobody makes room for one that is cancelled
         number = connection.execute(FIND_CROWD, (need.kind, need.task, need.expression, need.key)).fetchone()[0]
         most = next(crowd.most for crowd in crowds if crowd.number == number)
         standing = [row[0] for row in connection.execute(STANDING, (number,))]
@@ -334,6 +333,14 @@ def _stand(connection: sqlite3.Connection, lineup: str, priority: int) -> None:
             "INSERT INTO lineup VALUES (?, ?, ?, ?) ON CONFLICT (crowd, lineup) DO UPDATE SET rank = min(rank, excluded.rank)",
             (crowd, lineup, -priority, _turn(connection)),
         )
+
+
+def stand(connection: sqlite3.Connection, number: int) -> None:
+    """Have a run, whose places were written, stand in its lineup; nothing, if it has none."""
+    lineup, priority = connection.execute("SELECT lineup, priority FROM run WHERE number = ?", (number,)).fetchone()
+    if lineup is not None:
+        _stand(connection, lineup, priority)
+        free(connection, _crowds_in(lineup))
 
 
 def _close(connection: sqlite3.Connection, lineup: str) -> None:

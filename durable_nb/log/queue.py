@@ -40,6 +40,11 @@ SELECT count(*) FROM (
     WHERE ready_at <= ? AND gate > 0 AND task IN (SELECT value FROM json_each(?))
       AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause)) LIMIT 100)"""
 
+# Of a time that the clock has not come to, though nothing put it off: a failed attempt's back-off did.
+AHEAD = """
+SELECT number FROM run INDEXED BY run_ready_at
+WHERE ready_at > ? AND (SELECT kind FROM journal WHERE journal.run = run.number ORDER BY seq DESC LIMIT 1) IS NOT 'retried'"""
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -99,6 +104,18 @@ def claim_ready(
 def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: float) -> int:
     """Give how many runs of these tasks are ready, up to 100."""
     return int(connection.execute(COUNT_READY, (at, json.dumps(list(tasks)))).fetchone()[0])
+
+
+def find_ahead(connection: sqlite3.Connection, *, at: float) -> list[int]:
+    """Give the runs that were ready before the clock was set back."""
+    return [number for (number,) in connection.execute(AHEAD, (at,))]
+
+
+def pull_ahead(connection: sqlite3.Connection, *, at: float) -> None:
+    """Have the runs that were ready before the clock was set back ready now."""
+    for number in find_ahead(connection, at=at):
+        connection.execute("UPDATE run SET ready_at = ? WHERE number = ?", (at, number))
+        journal(connection, number, at, "restored", {"ready_at": at})
 
 
 def as_claim(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:

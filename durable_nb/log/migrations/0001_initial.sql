@@ -101,7 +101,7 @@ CREATE INDEX run_blocked ON run (task) WHERE blocked_reason IS NOT NULL;
 CREATE INDEX run_created ON run (created_at);
 CREATE INDEX run_due ON run (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX run_lineup ON run (lineup, gate, priority DESC, number) WHERE lineup IS NOT NULL;
-CREATE UNIQUE INDEX run_event ON run (event, task) WHERE event IS NOT NULL;  -- an event starts one run of a task
+CREATE UNIQUE INDEX run_event ON run (event, task) WHERE event IS NOT NULL AND forked_from IS NULL;  -- an event starts one run of a task
 
 -- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own. Parent 0: it inherits
 -- nothing, since the run was continued as new.
