@@ -209,3 +209,35 @@ def test_a_clock_set_back_keeps_no_ready_run_waiting(bench: Bench, is_opened_aga
     assert view(durable, late).status == "QUEUED"  # a back-off ends when the clock says so
     clock.advance(hours=2)
     assert durable.runs.get_run_ref(late.workflow_run_id).result() == 2
+
+
+@pytest.mark.parametrize("is_evicted", [False, True])
+def test_a_superseded_run_keeps_its_place_until_its_clean_up_is_over(bench: Bench, durable: Durable, is_evicted: bool) -> None:
+    story: list[Any] = []
+
+    @durable.durable_task(name="agent", concurrency=[CANCEL_OLD])
+    async def agent(input: int, ctx: DurableContext) -> int:
+        ctx.on_finish(lambda status: story.append((status, input)))
+        try:
+            await ctx.aio_wait_for_event("go")
+        except asyncio.CancelledError:
+            await ctx.aio_sleep_for(timedelta(seconds=5))
+            raise
+        return input
+
+    older = agent.run(1, wait_for_result=False)
+    bench.asked(older, 1)
+    if is_evicted:
+        wait_until(lambda: durable.runs.evict(older))
+    newer = agent.run(2, wait_for_result=False)
+    bench.asked(older, 2)
+    settle(durable)
+    assert view(durable, newer).status == "QUEUED"
+    bench.clock.advance(seconds=5)
+    with pytest.raises(RunCancelledError, match="CANCEL_IN_PROGRESS"):
+        older.result()
+    bench.asked(newer, 1)
+    durable.event.push("go", {})
+    assert newer.result() == 2
+    assert story == [("CANCELLED", 1), ("COMPLETED", 2)]
+    assert bench.rows("SELECT * FROM place WHERE state IS NOT NULL") == []

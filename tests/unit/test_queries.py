@@ -38,6 +38,7 @@ from durable_nb.log.connection import open_sqlite, prepare
 HOT = {
     "claim": (queue.FIND_READY, r"USING (COVERING )?INDEX run_ready"),
     "count ready": (queue.COUNT_READY, r"USING (COVERING )?INDEX run_ready"),
+    "ready ahead of the clock": (queue.AHEAD, r"SEARCH run USING (COVERING )?INDEX run_ready_at"),
     "let in already": (limits.HEAD, r"USING (COVERING )?INDEX run_lineup"),
     "first of a lineup": (limits.FIRST, r"USING COVERING INDEX run_lineup"),
     "lineups of a crowd": (limits.LINEUPS, r"SEARCH lineup USING (COVERING )?INDEX lineup_turn"),
