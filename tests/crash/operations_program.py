@@ -92,7 +92,7 @@ async def drive(durable: Durable, agent: Any) -> Any:
                 await durable.inbox.aio_answer(item.id, True, by="me")
         await asyncio.wait([result], timeout=0.01)
     listened = await durable.runs.aio_list(task="listen")
-    while any(run.status != "COMPLETED" for run in listened):
+    while sum(run.status == "COMPLETED" for run in listened) < ORDERS:
         await asyncio.sleep(0.01)
         listened = await durable.runs.aio_list(task="listen")
     return result.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import doctest
 import itertools
 import random
@@ -33,6 +34,7 @@ def h() -> Iterator[Harness]:
 def test_the_examples_of_the_docstrings_run(module: Any) -> None:
     names = {"DurableContext": DurableContext, "timedelta": timedelta}
     found = doctest.testmod(module, extraglobs=names)
+    vars(builtins).pop("_", None)  # doctest leaves it there, and IPython's shells would then keep none of their own
     assert found.failed == 0
     assert found.attempted
 

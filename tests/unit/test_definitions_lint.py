@@ -52,7 +52,7 @@ def body(*lines: str, head: str = "") -> str:
         ("import os", "os.urandom(4)", "os.urandom() gives another value"),
         ("import uuid", "uuid.uuid4()", "uuid.uuid4() gives another value in a replay: use `ctx.uuid4()`."),
         ("import numpy as np", "np.random.normal()", "np.random.normal() gives another value"),
-        ("import httpx", "httpx.get('https://x.org')", "again at every replay: use `await ctx.aio_memo(…)` or a child task."),
+        ("from http import client", "client.HTTPSConnection('x.org')", "again at every replay: use `await ctx.aio_memo(…)`"),
         ("from urllib import request", "request.urlopen('x')", "request.urlopen() uses the network"),
         ("import socket", "socket.create_connection(('h', 1))", "socket.create_connection() uses the network"),
         ("", "open('x')", "open() reads or writes files again at every replay: use `await ctx.aio_memo(…)` or a child task."),
