@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Awaitable, Callable, Mapping
 
-    from durable_nb.client.forms import R
     from durable_nb.engine.engine import Engine
     from durable_nb.log.details import RunDetails
     from durable_nb.log.lines import Line

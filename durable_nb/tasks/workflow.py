@@ -7,11 +7,11 @@ only this function runs. Declarations do no I/O; that a graph has no cycle follo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
-from typing import Annotated, Any, Protocol, TypeVar, cast, overload
+from typing import Annotated, Any, Protocol, TypeVar, cast
 
 from pydantic import AfterValidator, TypeAdapter
 
@@ -19,7 +19,7 @@ from durable_nb.errors import DeclarationError
 from durable_nb.tasks.conditions import Condition, OrGroup, ParentCondition, SleepCondition, UserEventCondition, or_
 from durable_nb.tasks.options import TaskOptions, make_options
 from durable_nb.tasks.payload import check_text
-from durable_nb.tasks.task import Host, Kind, Output, Task
+from durable_nb.tasks.task import Declarer, Host, Kind, Output, Task
 
 Result = TypeVar("Result")
 GateCondition = Condition | ParentCondition
@@ -37,15 +37,6 @@ OF_THE_WORKFLOW = {  # options that Hatchet knows for a whole workflow only
     "default_additional_metadata",
     "idempotency",
 }
-
-
-class Declarer(Protocol):
-    """A decorator that makes a function a task of a workflow."""
-
-    @overload
-    def __call__(self, function: Callable[..., Coroutine[Any, Any, Result]], /) -> WorkflowTask[Result]: ...
-    @overload
-    def __call__(self, function: Callable[..., Result], /) -> WorkflowTask[Result]: ...
 
 
 class WorkflowHost(Host, Protocol):
