@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 120.0
 
 def cells_to_run() -> list[str]:
     """Give the notebook's code up to the cell that starts the run."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     last = next(number for number, cell in enumerate(cells) if "run" in cell.metadata.get("tags", []))
     return [cell.source for cell in cells[: last + 1]]

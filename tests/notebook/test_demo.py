@@ -31,7 +31,7 @@ def kernelspec(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def execute(path: Path, folder: Path) -> Any:
     """Execute a notebook in a folder with the kernel that it names, up to the first cell that fails."""
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(path, as_version=4)
     return NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
 
 
@@ -48,7 +48,7 @@ def headless(*arguments: str | Path, program: Path = ROOT / "notebooks" / "headl
 
 @every_notebook
 def test_a_notebook_is_kept_without_outputs_and_for_the_durable_kernel(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert notebook.metadata.kernelspec.name == "durable-python3"
@@ -64,9 +64,9 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_failing_assertion_in_a_notebook_is_noticed(folder: Path, tmp_path: Path) -> None:
-    cell = nbformat.v4.new_code_cell("assert False")  # type: ignore[no-untyped-call]
-    notebook = nbformat.v4.new_notebook(cells=[cell])  # type: ignore[no-untyped-call]
-    nbformat.write(notebook, tmp_path / "failing.ipynb")  # type: ignore[no-untyped-call]
+    cell = nbformat.v4.new_code_cell("assert False")
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    nbformat.write(notebook, tmp_path / "failing.ipynb")
     with pytest.raises(CellExecutionError, match="AssertionError"):
         execute(tmp_path / "failing.ipynb", folder)
 
@@ -111,8 +111,8 @@ def test_the_first_command_leaves_a_folder_with_files_alone(folder: Path) -> Non
 @pytest.mark.slow
 def test_the_first_command_fails_where_a_cell_does(folder: Path) -> None:
     program = Path(shutil.copy(ROOT / "notebooks" / "headless.py", folder))
-    cell = nbformat.v4.new_code_cell("1 / 0", metadata={"tags": ["run"]})  # type: ignore[no-untyped-call]
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "airports.ipynb")  # type: ignore[no-untyped-call]
+    cell = nbformat.v4.new_code_cell("1 / 0", metadata={"tags": ["run"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "airports.ipynb")
     done = headless(folder / "demo", program=program)
     assert done.returncode == 1
     assert "failed: ZeroDivisionError: division by zero" in done.stderr

@@ -19,7 +19,7 @@ def run_cell(shell: Shell, code: str, cell_id: str) -> str:
     """Run a cell as a frontend does that tells its id; give what it says."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
-        done = shell.ip.run_cell(code, store_history=True, cell_id=cell_id)  # type: ignore[no-untyped-call]
+        done = shell.ip.run_cell(code, store_history=True, cell_id=cell_id)
     assert done.success
     return text.getvalue()
 
@@ -91,7 +91,7 @@ def test_the_cells_key_is_not_shown(shell: Shell) -> None:
 def test_a_bad_input_is_the_same_sentence_in_a_cell(shell: Shell) -> None:
     shell.cell(DOUBLE)
     shell.cell("bad = object()")
-    done = shell.ip.run_cell("%durable run double $bad", cell_id="a")  # type: ignore[no-untyped-call]
+    done = shell.ip.run_cell("%durable run double $bad", cell_id="a")
     assert "JSON" in str(done.error_in_exec)
 
 
@@ -101,7 +101,7 @@ def test_run_all_of_a_whole_notebook_is_idempotent(folder: Path, monkeypatch: py
     cells = ["%load_ext durable_nb", DOUBLE, "handle = %durable run double 21", "print(await handle, handle.id)"]
     texts = []
     for _ in range(2):
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])  # type: ignore[no-untyped-call]
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         done = NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
         texts.append(done.cells[-1].outputs[0].text)
     assert texts[0].startswith("42 ")
