@@ -19,7 +19,7 @@ def run_cell(shell: Shell, code: str, cell_id: str) -> str:
     """Run a cell as a frontend does that tells its id; give what it says."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
-        done = shell.ip.run_cell(code, store_history=True, cell_id=cell_id)
+        done = shell.ip.run_cell(code, store_history=True, cell_id=cell_id)  # type: ignore[no-untyped-call]
     assert done.success
     return text.getvalue()
 
@@ -91,7 +91,7 @@ def test_the_cells_key_is_not_shown(shell: Shell) -> None:
 def test_a_bad_input_is_the_same_sentence_in_a_cell(shell: Shell) -> None:
     shell.cell(DOUBLE)
     shell.cell("bad = object()")
-    done = shell.ip.run_cell("%durable run double $bad", cell_id="a")
+    done = shell.ip.run_cell("%durable run double $bad", cell_id="a")  # type: ignore[no-untyped-call]
     assert "JSON" in str(done.error_in_exec)
 
 
