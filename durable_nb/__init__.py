@@ -12,68 +12,73 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from durable_nb.client import Durable as Durable
     from durable_nb.engine.context import Context as Context
-    from durable_nb.engine.durable_context import DurableContext as DurableContext
-    from durable_nb.engine.durable_context import SleepResult as SleepResult
+    from durable_nb.engine.durable_context import (
+        DurableContext as DurableContext,
+        SleepResult as SleepResult,
+    )
     from durable_nb.engine.mailbox import Mailbox as Mailbox
     from durable_nb.engine.selecting import Selected as Selected
-    from durable_nb.errors import AlreadyAnsweredError as AlreadyAnsweredError
-    from durable_nb.errors import AskTimeoutError as AskTimeoutError
-    from durable_nb.errors import DurableError as DurableError
-    from durable_nb.errors import IdempotencyCollisionError as IdempotencyCollisionError
-    from durable_nb.errors import NonDeterminismError as NonDeterminismError
-    from durable_nb.errors import NonRetryableException as NonRetryableException
     from durable_nb.errors import (
+        AlreadyAnsweredError as AlreadyAnsweredError,
+        ArgumentError as ArgumentError,
+        ArtifactError as ArtifactError,
+        AskTimeoutError as AskTimeoutError,
+        ChildKeyConflictError as ChildKeyConflictError,
+        DeclarationError as DeclarationError,
+        DurableError as DurableError,
+        EngineStoppedError as EngineStoppedError,
+        ExecutionTimeoutError as ExecutionTimeoutError,
+        ExpressionError as ExpressionError,
+        ExpressionEvaluationError as ExpressionEvaluationError,
+        FailedTaskRunExceptionGroup as FailedTaskRunExceptionGroup,
+        IdempotencyCollisionError as IdempotencyCollisionError,
+        IllegalTaskOutputError as IllegalTaskOutputError,
+        InertLogError as InertLogError,
+        InputValidationError as InputValidationError,
+        LifespanError as LifespanError,
+        LogBusyError as LogBusyError,
+        LogError as LogError,
+        LogFailedError as LogFailedError,
+        LogUnwritableError as LogUnwritableError,
+        NewerLogError as NewerLogError,
+        NonDeterminismError as NonDeterminismError,
+        NonRetryableException as NonRetryableException,
+        NotALogError as NotALogError,
+        NotAtRestError as NotAtRestError,
         ParentOutputError as ParentOutputError,
-    )
-    from durable_nb.errors import (
+        PayloadTooLargeError as PayloadTooLargeError,
         QuestionClosedError as QuestionClosedError,
-    )
-    from durable_nb.errors import (
         RateLimitError as RateLimitError,
-    )
-    from durable_nb.errors import (
+        RunActiveError as RunActiveError,
         RunCancelledError as RunCancelledError,
-    )
-    from durable_nb.errors import (
+        ScheduleTimeoutError as ScheduleTimeoutError,
+        SyncCallError as SyncCallError,
         TaskRunError as TaskRunError,
+        UnfinishedRunError as UnfinishedRunError,
+        UnknownCheckpointError as UnknownCheckpointError,
+        UnknownQuestionError as UnknownQuestionError,
+        UnknownRunError as UnknownRunError,
+        UnknownScheduleError as UnknownScheduleError,
+        UnknownTaskError as UnknownTaskError,
+        UntrustedError as UntrustedError,
     )
     from durable_nb.log.questions import InboxItem as InboxItem
     from durable_nb.tasks.conditions import (
         ParentCondition as ParentCondition,
-    )
-    from durable_nb.tasks.conditions import (
         SleepCondition as SleepCondition,
-    )
-    from durable_nb.tasks.conditions import (
         UserEventCondition as UserEventCondition,
-    )
-    from durable_nb.tasks.conditions import (
         or_ as or_,
     )
     from durable_nb.tasks.depends import Depends as Depends
     from durable_nb.tasks.events import BulkPushEventWithMetadata as BulkPushEventWithMetadata
     from durable_nb.tasks.flow import (
         ConcurrencyExpression as ConcurrencyExpression,
-    )
-    from durable_nb.tasks.flow import (
         ConcurrencyLimitStrategy as ConcurrencyLimitStrategy,
-    )
-    from durable_nb.tasks.flow import (
         Cron as Cron,
-    )
-    from durable_nb.tasks.flow import (
         DefaultFilter as DefaultFilter,
-    )
-    from durable_nb.tasks.flow import (
         RateLimit as RateLimit,
-    )
-    from durable_nb.tasks.flow import (
         RateLimitDuration as RateLimitDuration,
-    )
-    from durable_nb.tasks.flow import (
         StatusBasedIdempotencyConfig as StatusBasedIdempotencyConfig,
-    )
-    from durable_nb.tasks.flow import (
         TTLBasedIdempotencyConfig as TTLBasedIdempotencyConfig,
     )
     from durable_nb.tasks.options import EvictionPolicy as EvictionPolicy
@@ -85,38 +90,69 @@ __version__ = "0.1.0"
 
 HOMES = {
     "AlreadyAnsweredError": "errors",
+    "ArgumentError": "errors",
+    "ArtifactError": "errors",
     "AskTimeoutError": "errors",
     "BulkPushEventWithMetadata": "tasks.events",
+    "ChildKeyConflictError": "errors",
     "ConcurrencyExpression": "tasks.flow",
     "ConcurrencyLimitStrategy": "tasks.flow",
     "Context": "engine.context",
     "Cron": "tasks.flow",
+    "DeclarationError": "errors",
     "DefaultFilter": "tasks.flow",
     "Depends": "tasks.depends",
     "Durable": "client",
     "DurableContext": "engine.durable_context",
     "DurableError": "errors",
     "EmptyModel": "tasks.payload",
+    "EngineStoppedError": "errors",
     "EvictionPolicy": "tasks.options",
+    "ExecutionTimeoutError": "errors",
+    "ExpressionError": "errors",
+    "ExpressionEvaluationError": "errors",
+    "FailedTaskRunExceptionGroup": "errors",
     "IdempotencyCollisionError": "errors",
+    "IllegalTaskOutputError": "errors",
     "InboxItem": "log.questions",
+    "InertLogError": "errors",
+    "InputValidationError": "errors",
+    "LifespanError": "errors",
+    "LogBusyError": "errors",
+    "LogError": "errors",
+    "LogFailedError": "errors",
+    "LogUnwritableError": "errors",
     "Mailbox": "engine.mailbox",
+    "NewerLogError": "errors",
     "NonDeterminismError": "errors",
     "NonRetryableException": "errors",
+    "NotALogError": "errors",
+    "NotAtRestError": "errors",
     "ParentCondition": "tasks.conditions",
     "ParentOutputError": "errors",
+    "PayloadTooLargeError": "errors",
     "QuestionClosedError": "errors",
     "RateLimit": "tasks.flow",
     "RateLimitDuration": "tasks.flow",
     "RateLimitError": "errors",
+    "RunActiveError": "errors",
     "RunCancelledError": "errors",
     "RunRef": "tasks.refs",
+    "ScheduleTimeoutError": "errors",
     "Selected": "engine.selecting",
     "SleepCondition": "tasks.conditions",
     "SleepResult": "engine.durable_context",
     "StatusBasedIdempotencyConfig": "tasks.flow",
+    "SyncCallError": "errors",
     "TTLBasedIdempotencyConfig": "tasks.flow",
     "TaskRunError": "errors",
+    "UnfinishedRunError": "errors",
+    "UnknownCheckpointError": "errors",
+    "UnknownQuestionError": "errors",
+    "UnknownRunError": "errors",
+    "UnknownScheduleError": "errors",
+    "UnknownTaskError": "errors",
+    "UntrustedError": "errors",
     "UserEventCondition": "tasks.conditions",
     "Workflow": "tasks.workflow",
     "or_": "tasks.conditions",

@@ -27,8 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import FunctionType, GenericAlias, ModuleType, UnionType
 
-from durable_nb.definitions import lost as losses
-from durable_nb.definitions import origins, values
+from durable_nb.definitions import lost as losses, origins, values
 from durable_nb.definitions.names import Names, attribute_paths, line_of, names_of
 from durable_nb.definitions.normal import version_of
 from durable_nb.definitions.order import in_order

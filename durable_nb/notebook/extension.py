@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_nb.client import DEFAULT_LOG, LOG_VARIABLE
 from durable_nb.errors import DurableError
-from durable_nb.log import definitions as stored
-from durable_nb.log import reads
+from durable_nb.log import definitions as stored, reads
 from durable_nb.notebook.app import NotebookDurable
 from durable_nb.notebook.cells import APP_NAME
 from durable_nb.notebook.completion import Completer

@@ -18,8 +18,7 @@ import durable_nb.testing
 from durable_nb import Context, Durable, DurableContext, SleepCondition, TaskRunError, UserEventCondition, or_
 from durable_nb.errors import NotAtRestError, UnfinishedRunError
 from durable_nb.log.rebuild import differences
-from durable_nb.testing import Harness, clock, harness, memory_log, place
-from durable_nb.testing import harness as harness_function
+from durable_nb.testing import Harness, clock, harness, harness as harness_function, memory_log, place
 from tests.engine import operation_shapes  # noqa: F401  it adds to the corpus
 from tests.engine.shapes import SHAPES, Kin, Shape, act
 

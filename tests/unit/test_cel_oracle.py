@@ -7,8 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from durable_nb.engine.cel import compile_filter, evaluate
 from durable_nb.errors import ExpressionError, ExpressionEvaluationError

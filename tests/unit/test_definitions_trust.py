@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from durable_nb.definitions import Constant, Definition, Keyring, definition_parts, trust
 from durable_nb.errors import UntrustedError

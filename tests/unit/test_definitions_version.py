@@ -7,8 +7,7 @@ import io
 import tokenize
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from durable_nb.definitions import Binding, Code, Constant, FromImport, Import, Reference
 from durable_nb.definitions.normal import version_of
