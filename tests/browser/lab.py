@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import nbformat
 from playwright.sync_api import Browser, Locator, Page
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120.0
-CELL_MS = 60_000
+MODULES = {"lab": "jupyterlab", "notebook": "notebook"}
+KINDS = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}
+PAGES = {"lab": "lab/tree", "notebook": "notebooks"}
 
 READY = """async () => {
   const until = async (look) => {
@@ -50,14 +53,32 @@ RESTART = """async () => {
   await kernel.restart();
   await kernel.info;
 }"""
+KILL = """async (index) => {
+  const app = window.jupyterapp;
+  const notebook = app.shell.currentWidget.content;
+  const kernel = app.shell.currentWidget.sessionContext.session.kernel;
+  const died = new Promise((resolve) => {
+    const look = (_, status) => {
+      if (status === "autorestarting") resolve();
+    };
+    kernel.statusChanged.connect(look);
+  });
+  notebook.activeCellIndex = index;
+  notebook.deselectAll();
+  app.commands.execute("notebook:run-cell");
+  await died;
+  for (let i = 0; i < 600 && kernel.status !== "idle"; i++) await new Promise((resolve) => setTimeout(resolve, 50));
+  await kernel.requestKernelInfo();
+}"""
 SAVE = """async () => { await window.jupyterapp.shell.currentWidget.context.save(); }"""
 
 
 class Lab:
-    """A server. Its notebooks are given tokens, never answered from elsewhere than this machine, and gone with the folder."""
+    """A server: JupyterLab's, or Notebook 7's (`app="notebook"`). It answers this machine only, and is gone with its folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, app: str = "lab") -> None:
         self.folder = folder
+        self._app = app
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -83,12 +104,12 @@ class Lab:
             "--ServerApp.port_retries=0",
             "--IdentityProvider.token=t",
             f"--ServerApp.root_dir={self.folder}",
-            "--LabApp.expose_app_in_browser=True",
+            f"--{KINDS[self._app]}.expose_app_in_browser=True",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             "--LabApp.news_url=",
         ]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=self._log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", MODULES[self._app], *options], env=environment, stdout=self._log, stderr=subprocess.STDOUT
         )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
@@ -125,7 +146,8 @@ class Lab:
         content.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         path = folder / "notebook.ipynb"
         nbformat.write(content, path)
-        return Notebook(self, browser, path, theme=theme, width=width)
+        address = f"{self.url}/{PAGES[self._app]}/{path.relative_to(self.folder).as_posix()}?token=t"
+        return Notebook(browser, path, address, theme=theme, width=width)
 
 
 class Notebook:
@@ -135,24 +157,23 @@ class Notebook:
         page: Playwright's page. path: the file. page_errors, requests_outside: what must stay empty.
     """
 
-    def __init__(self, lab: Lab, browser: Browser, path: Path, *, theme: str, width: int) -> None:
+    def __init__(self, browser: Browser, path: Path, address: str, *, theme: str, width: int) -> None:
         self.path = path
+        self.address = address
         self.page_errors: list[str] = []
         self.requests_outside: list[str] = []
         self.page: Page = browser.new_page(viewport={"width": width, "height": 1000}, reduced_motion="no-preference")
         self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
-        self.page.on("request", lambda request: self._note(lab.url, request.url))
-        self.address = f"{lab.url}/lab/tree/{path.relative_to(lab.folder).as_posix()}?token=t&reset"
+        self.page.on("request", lambda request: self._note(request.url))
         self.reload()
+        self.page_errors.clear()  # Notebook 7 has one of its own while it starts
         if theme == "dark":
             self.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
             self.page.wait_for_selector("[data-jp-theme-light=false]")
 
-    def _note(self, own: str, url: str) -> None:
-        if (
-            url.startswith(("http:", "https:", "ws:", "wss:"))
-            and url.partition("://")[2].split("/")[0] != own.partition("://")[2]
-        ):
+    def _note(self, url: str) -> None:
+        asked, own = urlsplit(url), urlsplit(self.address)
+        if asked.scheme in {"http", "https", "ws", "wss"} and asked.netloc != own.netloc:
             self.requests_outside.append(url)
 
     def reload(self) -> None:
@@ -172,6 +193,12 @@ class Notebook:
     def restart(self) -> None:
         """Restart the kernel."""
         self.page.evaluate(RESTART)
+
+    def kill(self, index: int) -> None:
+        """Run a cell that ends its kernel; give when Jupyter has started another."""
+        self.page.evaluate(KILL, index)
+        for button in self.page.locator(".jp-Dialog button.jp-mod-accept").all():  # "The kernel has died": Ok
+            button.click()
 
     def saved(self) -> Any:
         """Save; give the notebook as its file has it."""
