@@ -18,7 +18,7 @@ STEPS: dict[str, list[str]] = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
     "types": ["mypy"],
-    "pytest": ["pytest"],
+    "pytest": ["pytest", "-n", "auto"],  # a process for each core
 }
 QUICK: dict[str, list[str]] = {"pytest": ["-m", "not slow"]}
 

@@ -137,7 +137,7 @@ class Text(str):
         logging.Logger("loose"),
         print,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_constant_is_refused(value: object) -> None:
     with pytest.raises(UnkeepableError):
