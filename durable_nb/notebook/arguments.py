@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from IPython.core.error import UsageError
 
 from durable_nb.views.words import brief
 
+INPUT = "JSON|@file|$variable"  # how the help calls a value, by which Tab knows it
 JSON_OPENERS = '{["'
 NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^-Infinity$")
 DECODER = json.JSONDecoder()
@@ -42,13 +43,24 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and what the line should look like."""
-        usage = " ".join(self.format_usage().removeprefix("usage: ").split())
-        raise UsageError(f"{message[:1].upper()}{message[1:]}: write `{usage}` (`{self.prog} --help` explains it).")
+        raise UsageError(f"{message[:1].upper()}{message[1:]}: write `{self.form}` (`{self.prog} --help` explains it).")
+
+    @property
+    def form(self) -> str:
+        """How the line is written: what it must have first, then the options."""
+        places, options = [], []
+        for action in self._actions:
+            name, takes = action.option_strings[-1:], "" if action.nargs == 0 else str(action.metavar)
+            if not name:
+                places.append({"?": f"[{takes}]", "+": f"{takes} …"}.get(str(action.nargs), takes))
+            elif action.dest != "help":
+                option = " ".join([*name, takes]).strip()
+                options.append(option if action.required else f"[{option}]")
+        return " ".join([self.prog, *places, *options])
 
     def parse(self, line: str) -> argparse.Namespace:
         """Parse the rest of a magic's line; options may stand anywhere in it."""
-        if self.usage is None:  # argparse would set it by itself, and then trip over the % of a magic's name
-            self.usage = self.format_usage().removeprefix("usage: ").replace("%", "%%")
+        self.usage = self.form.replace("%", "%%")  # argparse formats it with %
         return self.parse_intermixed_args(words_of(line))
 
 
@@ -210,71 +222,15 @@ def task_parser(kind: str) -> Arguments:
     return parser
 
 
-def verb_parser(verb: str) -> Arguments:
-    """The line of `%durable VERB`."""
-    description, add = VERBS[verb]
-    parser = Arguments(f"%durable {verb}", description)
-    add(parser)
-    return parser
+def within(limit: int, most: int) -> int:
+    """Check a limit.
 
-
-def _run(parser: Arguments) -> None:
-    parser.add_argument("task", metavar="TASK", type=plain, help="the task's name")
-    parser.add_argument("input", nargs="?", metavar="JSON|@file|$variable", help="its input, where it takes one")
-    parser.add_argument("--wait", action="store_true", help="wait for the end, and give the output")
-    parser.add_argument(
-        "--key", metavar="K", type=plain, help="a name for the run for good: with one that is known, give that run"
-    )
-    parser.add_argument("--metadata", metavar="JSON", help="an object that the run and its children carry")
-
-
-def _emit(parser: Arguments) -> None:
-    parser.add_argument("key", metavar="KEY", type=plain, help="the event's key, such as approve:sales")
-    parser.add_argument("payload", nargs="?", metavar="JSON|@file|$variable", help="its payload, {} where it is left out")
-    parser.add_argument("--scope", metavar="S", type=plain, help="reaches waits without a scope, and those of this one")
-    parser.add_argument("--metadata", metavar="JSON", help="an object that filters see as additional_metadata")
-
-
-def _runs(parser: Arguments) -> None:
-    parser.add_argument("--status", metavar="S", type=plain, help="queued, running, completed, failed or cancelled")
-    parser.add_argument("--task", metavar="T", type=plain, help="only runs of this task")
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many, the newest first (20)")
-
-
-def _one_run(parser: Arguments) -> None:
-    parser.add_argument("run", metavar="RUN", type=plain, help="a run's id, its start or end, its key, or #number")
-
-
-def _log(parser: Arguments) -> None:
-    _one_run(parser)
-    parser.add_argument("--limit", type=int, default=1000, metavar="N", help="how many lines, the newest (1000)")
-
-
-def _open(parser: Arguments) -> None:
-    parser.add_argument("path", metavar="PATH", type=plain, help="the log's file; made if there is none")
-
-
-def _trust(parser: Arguments) -> None:
-    parser.add_argument("--yes", action="store_true", help="trust what is shown, and open the log")
-
-
-def _nothing(parser: Arguments) -> None:
-    pass
-
-
-VERBS: Mapping[str, tuple[str, Callable[[Arguments], None]]] = {
-    "run": ("Start a run of a task. Gives a handle at once: `await handle` waits for its output.", _run),
-    "emit": ("Push an event. It reaches every wait that was registered before it.", _emit),
-    "runs": ("List runs, the newest first; children are shown by `%durable show`.", _runs),
-    "show": ("Show all that the log has of a run.", _one_run),
-    "log": ("Show what a run's task printed and logged, with time and source line.", _log),
-    "status": ("Show the log, its tasks and its runs.", _nothing),
-    "open": ("Open another log; the tasks defined here serve it from now on.", _open),
-    "trust": ("Show the code in a log that you did not make; with --yes, trust it and execute it.", _trust),
-    "retake": ("Take up a parked run again.", _one_run),
-    "close": ("Stop the engine; the runs stay in the log and go on when it is opened again.", _nothing),
-    "help": ("Show this.", _nothing),
-}
+    Raises:
+        UsageError: it is too small or too large.
+    """
+    if not 1 <= limit <= most:
+        raise UsageError(f"--limit must be 1 or more, and at most {most}.")
+    return limit
 
 
 def choices(words: Sequence[str]) -> str:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import concurrent.futures
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from durable_nb.log import reads
+from durable_nb.log import questions, reads
 from durable_nb.log.records import CELL_KEY
-from durable_nb.notebook.arguments import VERBS, Arguments, task_parser, verb_parser
+from durable_nb.notebook.arguments import INPUT, Arguments, task_parser
+from durable_nb.notebook.verbs import TABLE
+from durable_nb.notebook.verbs.looking import STATUSES
 
 if TYPE_CHECKING:
     from durable_nb.notebook.extension import Extension
@@ -25,10 +28,8 @@ if TYPE_CHECKING:
 LINE = re.compile(r"^(?:.*?=\s*)?\s*%(?P<magic>durable|trigger|emit)\s(?P<rest>.*)$")
 CELL = re.compile(r"^\s*%%(?P<kind>task|durable_task)\s(?P<rest>.*)$")
 STANDS_FOR = {"trigger": "run ", "emit": "emit "}
-STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 LOOK_SECONDS = 0.2
 NEWEST = 200  # runs that are looked through, and awaited events
-INPUTS = "JSON|@file|$variable"
 
 
 class Completer:
@@ -39,12 +40,13 @@ class Completer:
         # The names under which the help speaks of a place, and what can stand there.
         self._places: dict[str, Callable[[str], Iterable[str]]] = {
             "TASK": lambda _: [task.name for task in extension.durable.tasks],
-            "T": lambda _: [task.name for task in extension.durable.tasks],
             "KEY": lambda _: self._read(lambda connection: reads.list_awaited_keys(connection, limit=NEWEST)),
             "RUN": self._runs,
-            "S": lambda _: STATUSES,
+            "STATUS": lambda _: STATUSES,
+            "ASKED": lambda _: (*questions.STATUSES, "all"),
+            "QUESTION": self._questions,
             "JSON": self._inputs,
-            INPUTS: self._inputs,
+            INPUT: self._inputs,
             "PATH": lambda fragment: _files(fragment, "*.db"),
         }
 
@@ -72,8 +74,8 @@ class Completer:
             return "", []
         verb, space, rest = (STANDS_FOR.get(magic["magic"], "") + magic["rest"].lstrip()).partition(" ")
         if not space:
-            return verb, VERBS
-        return self._in_options(verb_parser(verb), rest) if verb in VERBS else ("", [])
+            return verb, (*TABLE, "help")
+        return self._in_options(TABLE[verb].parser(), rest) if verb in TABLE else ("", [])
 
     def _in_options(self, parser: Arguments, rest: str) -> tuple[str, Iterable[str]]:
         *before, fragment = re.split(r"\s+", rest.lstrip())
@@ -85,8 +87,9 @@ class Completer:
             return fragment, (name for name in options if name.startswith("--") and name not in before)
         values = {index + 1 for index, word in enumerate(before) if word in options and options[word].nargs != 0}
         taken = sum(not word.startswith("-") for index, word in enumerate(before) if index not in values)
-        places = [action.metavar for action in parser._actions if not action.option_strings]
-        return fragment, self._place(places[taken] if taken < len(places) else None, fragment)
+        places = [action for action in parser._actions if not action.option_strings]
+        place = places[taken] if taken < len(places) else places[-1] if places and places[-1].nargs == "+" else None
+        return fragment, self._place(place and place.metavar, fragment)
 
     def _place(self, metavar: object, fragment: str) -> Iterable[str]:
         place = self._places.get(str(metavar))
@@ -102,6 +105,12 @@ class Completer:
             yield f"#{run.number}" if fragment.startswith("#") else run.id
             if run.key and not run.key.startswith(CELL_KEY) and not re.search(r"\s", run.key):
                 yield run.key
+
+    def _questions(self, _: str) -> Iterable[str]:
+        def read(connection: Any) -> list[Any]:
+            return questions.list_items(connection, status="open", assignee=None, limit=NEWEST, offset=0, now=time.time())
+
+        return [item.id for item in self._read(read)]
 
     def _inputs(self, fragment: str) -> Iterable[str]:
         if fragment.startswith("@"):
