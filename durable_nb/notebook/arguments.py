@@ -20,6 +20,7 @@ from durable_nb.views.words import brief
 INPUT = "JSON|@file|$variable"  # how the help calls a value, by which Tab knows it
 JSON_OPENERS = '{["'
 NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^-Infinity$")
+MAX_PLACE_DIGITS = 15
 DECODER = json.JSONDecoder()
 
 
@@ -38,12 +39,15 @@ class Arguments(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self._form = ""
         self._negative_number_matcher = NEGATIVE  # argparse knows no exponents, and would take -1e3 for options
         self.add_argument("-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="show this")
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and what the line should look like."""
-        raise UsageError(f"{message[:1].upper()}{message[1:]}: write `{self.form}` (`{self.prog} --help` explains it).")
+        raise UsageError(
+            f"{message[:1].upper()}{message[1:]}: write `{self._form or self.form}` (`{self.prog} --help` explains it)."
+        )
 
     @property
     def form(self) -> str:
@@ -60,7 +64,8 @@ class Arguments(argparse.ArgumentParser):
 
     def parse(self, line: str) -> argparse.Namespace:
         """Parse the rest of a magic's line; options may stand anywhere in it."""
-        self.usage = self.form.replace("%", "%%")  # argparse formats it with %
+        self._form = self.form  # kept, since what follows takes the places away for a while
+        self.usage = self._form.replace("%", "%%")  # argparse formats it with %
         return self.parse_intermixed_args(words_of(line))
 
 
@@ -191,6 +196,17 @@ def plain(word: str) -> str:
     if not name:
         raise argparse.ArgumentTypeError("it is empty")
     return name
+
+
+def place(word: str) -> int:
+    """Give the number of a checkpoint or branch.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not (word.isascii() and word.isdecimal() and 1 <= len(word) <= MAX_PLACE_DIGITS):
+        raise argparse.ArgumentTypeError(f"{brief(word, 40)} is no number of a checkpoint or branch: they begin at 1")
+    return int(word)
 
 
 def seconds_or_text(word: str) -> float | str:

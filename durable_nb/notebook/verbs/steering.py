@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable_nb.notebook.arguments import INPUT, Arguments, plain, value_of
+from durable_nb.notebook.arguments import INPUT, Arguments, place, plain, value_of
 from durable_nb.notebook.handle import Handle
 from durable_nb.notebook.verbs.verb import Verb, one_node, one_run, some_runs
 from durable_nb.views.words import brief, counted, visible
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def _cancel_options(parser: Arguments) -> None:
     some_runs(parser)
-    parser.add_argument("--reason", metavar="WORDS", type=plain, default="", help="why; recorded with the cancel")
+    parser.add_argument("--reason", metavar="WORDS", type=plain, help="why; recorded with the cancel")
 
 
 def _cancel(extension: Extension, given: Namespace) -> None:
     durable = extension.ready().durable
     views = [durable.runs.get(name) for name in given.runs]  # all are named rightly, or none is cancelled
-    done = set(durable.runs.bulk_cancel([view.id for view in views], reason=given.reason))
+    done = set(durable.runs.bulk_cancel([view.id for view in views], reason=given.reason or ""))
     for view in views:
         name, task = brief(view.id), brief(view.task)
         ended = f"had ended already ({view.status.lower()}), so nothing was changed"
@@ -39,7 +39,7 @@ def _replay(extension: Extension, given: Namespace) -> Handle:
 
 def _reset_options(parser: Arguments) -> None:
     one_node(parser)
-    parser.add_argument("--branch", type=int, metavar="N", help="the branch whose node it is (the run's present one)")
+    parser.add_argument("--branch", type=place, metavar="N", help="the branch whose node it is (the run's present one)")
 
 
 def _reset(extension: Extension, given: Namespace) -> Handle:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.notebook.arguments import Arguments, plain
+from durable_nb.notebook.arguments import Arguments, place, plain
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -51,5 +51,5 @@ def one_node(parser: Arguments) -> None:
     """Have a verb take a checkpoint of a run."""
     one_run(parser)
     parser.add_argument(
-        "--node", type=int, metavar="N", required=True, help="the checkpoint, as `%%durable show RUN` counts them"
+        "--node", type=place, metavar="N", required=True, help="the checkpoint, as `%%durable show RUN` counts them"
     )
