@@ -217,27 +217,6 @@ def seconds_or_text(word: str) -> float | str:
         return word
 
 
-# ---------------------------------------------------------------- the parsers
-
-
-def task_parser(kind: str) -> Arguments:
-    """The line of `%%task` and `%%durable_task`."""
-    form = "async def f(input, ctx)" if kind == "durable_task" else "def f(input, ctx)"
-    parser = Arguments(f"%%{kind}", f"Run the cell, and make its `{form}` a task that `%durable run f` starts.")
-    parser.add_argument("function", nargs="?", metavar="NAME", help="which function, where the cell defines several")
-    parser.add_argument("--retries", type=int, default=0, metavar="N", help="further attempts after a failure (0)")
-    parser.add_argument("--backoff-factor", type=float, metavar="F", help="seconds before attempt n+1 are F to the power of n")
-    parser.add_argument("--backoff-max-seconds", type=float, metavar="S", help="at most so many seconds between attempts")
-    parser.add_argument(
-        "--execution-timeout", type=seconds_or_text, metavar="D", help="how long an attempt may work, waits not counted: 90s, 10m"
-    )
-    parser.add_argument("--schedule-timeout", type=seconds_or_text, metavar="D", help="how long a run may stand in the queue")
-    parser.add_argument(
-        "--priority", type=int, default=1, metavar="N", dest="default_priority", help="1 (low, the default), 2 or 3 (high)"
-    )
-    return parser
-
-
 def within(limit: int, most: int) -> int:
     """Check a limit.
 

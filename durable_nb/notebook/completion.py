@@ -10,23 +10,27 @@ from __future__ import annotations
 import concurrent.futures
 import re
 import time
+import zoneinfo
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from durable_nb.log import questions, reads
 from durable_nb.log.records import CELL_KEY
-from durable_nb.notebook.arguments import INPUT, Arguments, task_parser
+from durable_nb.notebook.arguments import INPUT, Arguments
+from durable_nb.notebook.options import task_parser, workflow_parser
 from durable_nb.notebook.verbs import TABLE
 from durable_nb.notebook.verbs.looking import STATUSES
+from durable_nb.tasks.flow import CatchUp
+from durable_nb.tasks.workflow import WorkflowTask
 
 if TYPE_CHECKING:
     from durable_nb.notebook.extension import Extension
 
 LINE = re.compile(r"^(?:.*?=\s*)?\s*%(?P<magic>durable|trigger|emit)\s(?P<rest>.*)$")
-CELL = re.compile(r"^\s*%%(?P<kind>task|durable_task)\s(?P<rest>.*)$")
+CELL = re.compile(r"^\s*%%(?P<kind>task|durable_task|workflow)\s(?P<rest>.*)$")
 STANDS_FOR = {"trigger": "run ", "emit": "emit "}
 LOOK_SECONDS = 0.2
 NEWEST = 200  # runs that are looked through, and awaited events
@@ -39,9 +43,12 @@ class Completer:
         self._extension = extension
         # The names under which the help speaks of a place, and what can stand there.
         self._places: dict[str, Callable[[str], Iterable[str]]] = {
-            "TASK": lambda _: [task.name for task in extension.durable.tasks],
+            "TASK": lambda _: [task.name for task in extension.durable.tasks if not isinstance(task, WorkflowTask)],
             "KEY": lambda _: self._read(lambda connection: reads.list_awaited_keys(connection, limit=NEWEST)),
             "RUN": self._runs,
+            "FATE": lambda _: ("fail", "park"),
+            "WHICH": lambda _: get_args(CatchUp),
+            "ZONE": lambda _: sorted(zoneinfo.available_timezones()),
             "STATUS": lambda _: STATUSES,
             "ASKED": lambda _: (*questions.STATUSES, "all"),
             "QUESTION": self._questions,
@@ -68,7 +75,7 @@ class Completer:
     def _at(self, line: str, *, first_line: bool) -> tuple[str, Iterable[str]]:
         cell = CELL.match(line) if first_line else None
         if cell:
-            return self._in_options(task_parser(cell["kind"]), cell["rest"])
+            return self._in_options(_cell_parser(cell["kind"]), cell["rest"])
         magic = LINE.match(line)
         if magic is None:
             return "", []
@@ -130,6 +137,10 @@ class Completer:
         except concurrent.futures.TimeoutError:
             return []
         return found
+
+
+def _cell_parser(kind: str) -> Arguments:
+    return workflow_parser() if kind == "workflow" else task_parser("task" if kind == "task" else "durable_task")
 
 
 def _files(fragment: str, pattern: str) -> list[str]:

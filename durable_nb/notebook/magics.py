@@ -1,4 +1,4 @@
-"""The magics: `%%durable_task`, `%%task`, and `%durable VERB` with its short forms `%trigger` and `%emit`.
+"""The magics: `%%durable_task`, `%%task`, `%%workflow`, and `%durable VERB` with its short forms `%trigger` and `%emit`.
 
 Invariant: what the person can mend in the line or cell is a UsageError of one sentence, and nothing was written or executed;
 how a run ended is a real exception, so that tools which run notebooks stop at it.
@@ -33,10 +33,12 @@ from durable_nb.errors import (
     UnknownTaskError,
     UntrustedError,
 )
-from durable_nb.notebook.arguments import HelpAsked, choices, task_parser
+from durable_nb.notebook.arguments import HelpAsked, choices
 from durable_nb.notebook.cells import Cell
+from durable_nb.notebook.options import options_of, task_parser, workflow_parser
 from durable_nb.notebook.verbs import TABLE
-from durable_nb.tasks.options import make_options
+from durable_nb.notebook.workflow_cell import WorkflowCell
+from durable_nb.notebook.workflows import Stage
 from durable_nb.views.words import brief, visible
 
 if TYPE_CHECKING:
@@ -103,13 +105,13 @@ class DurableMagics(Magics):
     def durable_task(self, line: str, cell: str) -> None:
         """Make the cell's `async def f(input, ctx)` a durable task: checkpointed, and resumed after a restart.
 
-            %%durable_task [NAME] [--retries N] [--backoff-factor F] [--backoff-max-seconds S]
-                           [--execution-timeout D] [--schedule-timeout D] [--priority N]
+            %%durable_task [FUNCTION] [--retries N] [--execution-timeout D] [--on-events KEY] [--cron CRON] …
             async def clean(input: dict, ctx: DurableContext) -> dict:
                 ...
 
         The cell is run, so its helpers and models are ordinary names; `clean` becomes the task: `%durable run clean {…}` or
         `await clean.aio_run({…})` runs it. Its code is kept in the log and goes on after a restart without this cell.
+        `%%durable_task --help` explains all options.
         """
         __tracebackhide__ = True
         self._define("durable_task", line, cell)
@@ -120,12 +122,11 @@ class DurableMagics(Magics):
     def task(self, line: str, cell: str) -> None:
         """Make the cell's `def f(input, ctx)`, or `async def`, a regular task: it runs to its end in a slot.
 
-            %%task [NAME] [--retries N] [--backoff-factor F] [--backoff-max-seconds S]
-                   [--execution-timeout D] [--schedule-timeout D] [--priority N]
+            %%task [FUNCTION] [--retries N] [--execution-timeout D] [--on-events KEY] [--cron CRON] …
             def score(input: dict, ctx: Context) -> float:
                 ...
 
-        A durable task spawns it as its child with `await score.aio_run({…})`.
+        A durable task spawns it as its child with `await score.aio_run({…})`. `%%task --help` explains all options.
         """
         __tracebackhide__ = True
         self._define("task", line, cell)
@@ -133,22 +134,50 @@ class DurableMagics(Magics):
     def _define(self, kind: Kind, line: str, body: str) -> None:
         __tracebackhide__ = True
         given = vars(task_parser(kind).parse(line))
-        wanted = given.pop("function")
-        options = make_options(kind, given)
+        wanted, name, description = given.pop("function"), given.pop("name", None), given.pop("description", None)
+        options = options_of(kind, given, self._shell.user_ns, form=f"%%{kind}")
         cell = Cell(self._shell, body)
-        name = cell.function_name(kind, wanted)
+        function = cell.function_name(kind, wanted)
         session = self._extension.ready()
-        namespace, before = self._shell.user_ns, self._shell.user_ns.get(name, _MISSING)
+        namespace, before = self._shell.user_ns, self._shell.user_ns.get(function, _MISSING)
         try:
-            task, notes = session.define(cell.run(name), kind, options, cell.source)
+            task, notes = session.define(cell.run(function), kind, options, cell.source, name=name, description=description)
         except BaseException:
             if before is _MISSING:
-                namespace.pop(name, None)
+                namespace.pop(function, None)
             else:
-                namespace[name] = before
+                namespace[function] = before
             raise
-        namespace[name] = task
+        namespace[function] = task
         for note in [*notes, *session.define_completed()]:
+            print(visible(note))
+        self._extension.check_edits()
+
+    @cell_magic
+    @no_var_expand
+    @_for_people
+    def workflow(self, line: str, cell: str) -> None:
+        """Make the cell's functions `(input, ctx)` the tasks of a workflow (DAG), which `%durable run NAME` starts.
+
+            %%workflow etl [--priority N] [--on-events KEY] [--cron CRON] …
+            def extract(input: dict, ctx) -> list: ...
+
+            @task(parents=[extract], retries=2)
+            def load(input: dict, ctx) -> int:
+                return len(ctx.task_output(extract))
+
+        `%%workflow --help` explains the decorators and all options.
+        """
+        __tracebackhide__ = True
+        given = vars(workflow_parser().parse(line))
+        name, description = given.pop("name"), given.pop("description", None)
+        options = options_of("durable_task", given, self._shell.user_ns, form="%%workflow")
+        body = WorkflowCell(self._shell, cell, name)
+        session = self._extension.ready()
+        stage = Stage(session.durable)
+        made = stage.declare(name, options, description)
+        body.declare(made)
+        for note in [*stage.serve(made, session), *session.define_completed()]:
             print(visible(note))
         self._extension.check_edits()
 
