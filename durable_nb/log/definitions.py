@@ -24,6 +24,10 @@ NEWEST = """
 SELECT task, version, kind, options, body, home, signature, max(created_at) FROM definition
 WHERE :home IS NULL OR home = :home GROUP BY task, home ORDER BY task, home"""
 
+FIND = """
+SELECT task, version, kind, options, body, home, signature, created_at FROM definition
+WHERE task = ? AND version = ? AND home = ?"""
+
 # The versions that unfinished runs execute.
 WANTED = """
 SELECT task, version, kind, options, body, home, signature, created_at FROM definition
@@ -86,6 +90,12 @@ def put(connection: sqlite3.Connection, definition: StoredDefinition) -> None:
 def list_newest(connection: sqlite3.Connection, home: str | None) -> list[StoredDefinition]:
     """Give the newest definition of every task of a home; of every home where that is None."""
     return [StoredDefinition(**dict(zip(COLUMNS, row, strict=True))) for row in connection.execute(NEWEST, {"home": home})]
+
+
+def find(connection: sqlite3.Connection, task: str, version: str, home: str) -> StoredDefinition | None:
+    """Give a version of a task's definition, or None."""
+    row = connection.execute(FIND, (task, version, home)).fetchone()
+    return None if row is None else StoredDefinition(**dict(zip(COLUMNS, row, strict=True)))
 
 
 def list_wanted(connection: sqlite3.Connection, home: str) -> list[StoredDefinition]:

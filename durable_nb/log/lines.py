@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 NEWEST = "SELECT at, attempt, level, line, text FROM line WHERE run = ? ORDER BY seq DESC LIMIT ?"
 
+AFTER = "SELECT seq, at, attempt, level, line, text FROM line WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?"
+
 COUNT = "SELECT count(*) FROM line WHERE run = ?"
 
 
@@ -34,6 +36,11 @@ class Line:
 def list_lines(connection: sqlite3.Connection, number: int, *, limit: int) -> list[Line]:
     """Give the newest lines of a run, the oldest of them first."""
     return [Line(*row) for row in connection.execute(NEWEST, (number, limit))][::-1]
+
+
+def list_after(connection: sqlite3.Connection, number: int, after: int, *, limit: int) -> list[tuple[int, Line]]:
+    """Give the oldest lines of a run that were said after a sequence number, each with its own."""
+    return [(row[0], Line(*row[1:])) for row in connection.execute(AFTER, (number, after, limit))]
 
 
 def count_lines(connection: sqlite3.Connection, number: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +17,10 @@ from IPython.core.error import UsageError
 
 from durable_nb.views.words import brief
 
+INPUT = "JSON|@file|$variable"  # how the help calls a value, by which Tab knows it
 JSON_OPENERS = '{["'
 NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^-Infinity$")
+MAX_PLACE_DIGITS = 15
 DECODER = json.JSONDecoder()
 
 
@@ -37,18 +39,33 @@ class Arguments(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self._form = ""
         self._negative_number_matcher = NEGATIVE  # argparse knows no exponents, and would take -1e3 for options
         self.add_argument("-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="show this")
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and what the line should look like."""
-        usage = " ".join(self.format_usage().removeprefix("usage: ").split())
-        raise UsageError(f"{message[:1].upper()}{message[1:]}: write `{usage}` (`{self.prog} --help` explains it).")
+        raise UsageError(
+            f"{message[:1].upper()}{message[1:]}: write `{self._form or self.form}` (`{self.prog} --help` explains it)."
+        )
+
+    @property
+    def form(self) -> str:
+        """How the line is written: what it must have first, then the options."""
+        places, options = [], []
+        for action in self._actions:
+            name, takes = action.option_strings[-1:], "" if action.nargs == 0 else str(action.metavar)
+            if not name:
+                places.append({"?": f"[{takes}]", "+": f"{takes} …"}.get(str(action.nargs), takes))
+            elif action.dest != "help":
+                option = " ".join([*name, takes]).strip()
+                options.append(option if action.required else f"[{option}]")
+        return " ".join([self.prog, *places, *options])
 
     def parse(self, line: str) -> argparse.Namespace:
         """Parse the rest of a magic's line; options may stand anywhere in it."""
-        if self.usage is None:  # argparse would set it by itself, and then trip over the % of a magic's name
-            self.usage = self.format_usage().removeprefix("usage: ").replace("%", "%%")
+        self._form = self.form  # kept, since what follows takes the places away for a while
+        self.usage = self._form.replace("%", "%%")  # argparse formats it with %
         return self.parse_intermixed_args(words_of(line))
 
 
@@ -181,6 +198,17 @@ def plain(word: str) -> str:
     return name
 
 
+def place(word: str) -> int:
+    """Give the number of a checkpoint or branch.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not (word.isascii() and word.isdecimal() and 1 <= len(word) <= MAX_PLACE_DIGITS):
+        raise argparse.ArgumentTypeError(f"{brief(word, 40)} is no number of a checkpoint or branch: they begin at 1")
+    return int(word)
+
+
 def seconds_or_text(word: str) -> float | str:
     """Give a duration as `parse_duration` takes it: a bare number means seconds."""
     try:
@@ -189,92 +217,15 @@ def seconds_or_text(word: str) -> float | str:
         return word
 
 
-# ---------------------------------------------------------------- the parsers
+def within(limit: int, most: int) -> int:
+    """Check a limit.
 
-
-def task_parser(kind: str) -> Arguments:
-    """The line of `%%task` and `%%durable_task`."""
-    form = "async def f(input, ctx)" if kind == "durable_task" else "def f(input, ctx)"
-    parser = Arguments(f"%%{kind}", f"Run the cell, and make its `{form}` a task that `%durable run f` starts.")
-    parser.add_argument("function", nargs="?", metavar="NAME", help="which function, where the cell defines several")
-    parser.add_argument("--retries", type=int, default=0, metavar="N", help="further attempts after a failure (0)")
-    parser.add_argument("--backoff-factor", type=float, metavar="F", help="seconds before attempt n+1 are F to the power of n")
-    parser.add_argument("--backoff-max-seconds", type=float, metavar="S", help="at most so many seconds between attempts")
-    parser.add_argument(
-        "--execution-timeout", type=seconds_or_text, metavar="D", help="how long an attempt may work, waits not counted: 90s, 10m"
-    )
-    parser.add_argument("--schedule-timeout", type=seconds_or_text, metavar="D", help="how long a run may stand in the queue")
-    parser.add_argument(
-        "--priority", type=int, default=1, metavar="N", dest="default_priority", help="1 (low, the default), 2 or 3 (high)"
-    )
-    return parser
-
-
-def verb_parser(verb: str) -> Arguments:
-    """The line of `%durable VERB`."""
-    description, add = VERBS[verb]
-    parser = Arguments(f"%durable {verb}", description)
-    add(parser)
-    return parser
-
-
-def _run(parser: Arguments) -> None:
-    parser.add_argument("task", metavar="TASK", type=plain, help="the task's name")
-    parser.add_argument("input", nargs="?", metavar="JSON|@file|$variable", help="its input, where it takes one")
-    parser.add_argument("--wait", action="store_true", help="wait for the end, and give the output")
-    parser.add_argument(
-        "--key", metavar="K", type=plain, help="a name for the run for good: with one that is known, give that run"
-    )
-    parser.add_argument("--metadata", metavar="JSON", help="an object that the run and its children carry")
-
-
-def _emit(parser: Arguments) -> None:
-    parser.add_argument("key", metavar="KEY", type=plain, help="the event's key, such as approve:sales")
-    parser.add_argument("payload", nargs="?", metavar="JSON|@file|$variable", help="its payload, {} where it is left out")
-    parser.add_argument("--scope", metavar="S", type=plain, help="reaches waits without a scope, and those of this one")
-    parser.add_argument("--metadata", metavar="JSON", help="an object that filters see as additional_metadata")
-
-
-def _runs(parser: Arguments) -> None:
-    parser.add_argument("--status", metavar="S", type=plain, help="queued, running, completed, failed or cancelled")
-    parser.add_argument("--task", metavar="T", type=plain, help="only runs of this task")
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many, the newest first (20)")
-
-
-def _one_run(parser: Arguments) -> None:
-    parser.add_argument("run", metavar="RUN", type=plain, help="a run's id, its start or end, its key, or #number")
-
-
-def _log(parser: Arguments) -> None:
-    _one_run(parser)
-    parser.add_argument("--limit", type=int, default=1000, metavar="N", help="how many lines, the newest (1000)")
-
-
-def _open(parser: Arguments) -> None:
-    parser.add_argument("path", metavar="PATH", type=plain, help="the log's file; made if there is none")
-
-
-def _trust(parser: Arguments) -> None:
-    parser.add_argument("--yes", action="store_true", help="trust what is shown, and open the log")
-
-
-def _nothing(parser: Arguments) -> None:
-    pass
-
-
-VERBS: Mapping[str, tuple[str, Callable[[Arguments], None]]] = {
-    "run": ("Start a run of a task. Gives a handle at once: `await handle` waits for its output.", _run),
-    "emit": ("Push an event. It reaches every wait that was registered before it.", _emit),
-    "runs": ("List runs, the newest first; children are shown by `%durable show`.", _runs),
-    "show": ("Show all that the log has of a run.", _one_run),
-    "log": ("Show what a run's task printed and logged, with time and source line.", _log),
-    "status": ("Show the log, its tasks and its runs.", _nothing),
-    "open": ("Open another log; the tasks defined here serve it from now on.", _open),
-    "trust": ("Show the code in a log that you did not make; with --yes, trust it and execute it.", _trust),
-    "retake": ("Take up a parked run again.", _one_run),
-    "close": ("Stop the engine; the runs stay in the log and go on when it is opened again.", _nothing),
-    "help": ("Show this.", _nothing),
-}
+    Raises:
+        UsageError: it is too small or too large.
+    """
+    if not 1 <= limit <= most:
+        raise UsageError(f"--limit must be 1 or more, and at most {most}.")
+    return limit
 
 
 def choices(words: Sequence[str]) -> str:

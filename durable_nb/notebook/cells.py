@@ -1,4 +1,4 @@
-"""The cells under `%%task` and `%%durable_task`: which function is the task, and running the cell.
+"""The cells under `%%task` and `%%durable_task` (of `%%workflow`: `workflow_cell`): which function is the task, and running it.
 
 Invariant: what can be seen in the source is checked before anything of the cell is executed, so a cell that cannot define a
 task defines nothing at all.
@@ -50,7 +50,7 @@ class Cell:
         self._compile(kind)
         return node.name
 
-    def _compile(self, kind: Kind) -> None:
+    def _compile(self, kind: str) -> None:
         """Compile the cell before any of it is executed. The magic runs it at once, so it cannot await by itself."""
         try:
             self._shell.compile(self._tree, self._name, "exec")  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ class Cell:
         if not found:
             raise UsageError(_none_found(kind, list(functions)))
         if len(found) > 1:
-            found = [node for node in found if _takes_context(node)] or found
+            found = [node for node in found if takes_context(node)] or found
         if len(found) > 1:
             names = ", ".join(node.name for node in found)
             raise UsageError(
@@ -93,6 +93,17 @@ class Cell:
             UsageError: something else stands under the function's name afterwards.
         """
         __tracebackhide__ = True  # a traceback of the cell shows the cell
+        self._execute()
+        function = self._shell.user_ns.get(name)
+        if not isinstance(function, FunctionType):
+            kind = type(function).__name__
+            raise UsageError(
+                f"{name} is a {kind} after the cell, not a function: leave out what makes it one (a decorator, an assignment)."
+            )
+        return function
+
+    def _execute(self) -> None:
+        __tracebackhide__ = True
         namespace = self._shell.user_ns
         tree = self._shell.transform_ast(self._tree)  # type: ignore[no-untyped-call]
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
@@ -100,13 +111,6 @@ class Cell:
         if last is not None:
             shown = self._shell.compile(ast.Interactive([last]), self._name, "single")  # type: ignore[arg-type]
             exec(shown, namespace)  # noqa: S102  shows its value
-        function = namespace.get(name)
-        if not isinstance(function, FunctionType):
-            kind = type(function).__name__
-            raise UsageError(
-                f"{name} is a {kind} after the cell, not a function: leave out what makes it one (a decorator, an assignment)."
-            )
-        return function
 
 
 def _check(node: FunctionNode, kind: Kind) -> None:
@@ -130,7 +134,7 @@ def _check(node: FunctionNode, kind: Kind) -> None:
         )
 
 
-def _takes_context(node: FunctionNode) -> bool:
+def takes_context(node: FunctionNode) -> bool:
     """Whether the second parameter of a function is a context by its name or type: what tells a task from its helpers."""
     parameters = [*node.args.posonlyargs, *node.args.args]
     if len(parameters) != 2:

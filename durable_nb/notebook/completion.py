@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import concurrent.futures
 import re
+import time
+import zoneinfo
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from durable_nb.log import reads
+from durable_nb.log import questions, reads
 from durable_nb.log.records import CELL_KEY
-from durable_nb.notebook.arguments import VERBS, Arguments, task_parser, verb_parser
+from durable_nb.notebook.arguments import INPUT, Arguments
+from durable_nb.notebook.options import task_parser, workflow_parser
+from durable_nb.notebook.verbs import TABLE
+from durable_nb.notebook.verbs.looking import STATUSES
+from durable_nb.tasks.flow import CatchUp
+from durable_nb.tasks.workflow import WorkflowTask
 
 if TYPE_CHECKING:
     from durable_nb.notebook.extension import Extension
 
 LINE = re.compile(r"^(?:.*?=\s*)?\s*%(?P<magic>durable|trigger|emit)\s(?P<rest>.*)$")
-CELL = re.compile(r"^\s*%%(?P<kind>task|durable_task)\s(?P<rest>.*)$")
+CELL = re.compile(r"^\s*%%(?P<kind>task|durable_task|workflow)\s(?P<rest>.*)$")
 STANDS_FOR = {"trigger": "run ", "emit": "emit "}
-STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 LOOK_SECONDS = 0.2
 NEWEST = 200  # runs that are looked through, and awaited events
-INPUTS = "JSON|@file|$variable"
 
 
 class Completer:
@@ -38,13 +43,17 @@ class Completer:
         self._extension = extension
         # The names under which the help speaks of a place, and what can stand there.
         self._places: dict[str, Callable[[str], Iterable[str]]] = {
-            "TASK": lambda _: [task.name for task in extension.durable.tasks],
-            "T": lambda _: [task.name for task in extension.durable.tasks],
+            "TASK": lambda _: [task.name for task in extension.durable.tasks if not isinstance(task, WorkflowTask)],
             "KEY": lambda _: self._read(lambda connection: reads.list_awaited_keys(connection, limit=NEWEST)),
             "RUN": self._runs,
-            "S": lambda _: STATUSES,
+            "FATE": lambda _: ("fail", "park"),
+            "WHICH": lambda _: get_args(CatchUp),
+            "ZONE": lambda _: sorted(zoneinfo.available_timezones()),
+            "STATUS": lambda _: STATUSES,
+            "ASKED": lambda _: (*questions.STATUSES, "all"),
+            "QUESTION": self._questions,
             "JSON": self._inputs,
-            INPUTS: self._inputs,
+            INPUT: self._inputs,
             "PATH": lambda fragment: _files(fragment, "*.db"),
         }
 
@@ -66,14 +75,14 @@ class Completer:
     def _at(self, line: str, *, first_line: bool) -> tuple[str, Iterable[str]]:
         cell = CELL.match(line) if first_line else None
         if cell:
-            return self._in_options(task_parser(cell["kind"]), cell["rest"])
+            return self._in_options(_cell_parser(cell["kind"]), cell["rest"])
         magic = LINE.match(line)
         if magic is None:
             return "", []
         verb, space, rest = (STANDS_FOR.get(magic["magic"], "") + magic["rest"].lstrip()).partition(" ")
         if not space:
-            return verb, VERBS
-        return self._in_options(verb_parser(verb), rest) if verb in VERBS else ("", [])
+            return verb, (*TABLE, "help")
+        return self._in_options(TABLE[verb].parser(), rest) if verb in TABLE else ("", [])
 
     def _in_options(self, parser: Arguments, rest: str) -> tuple[str, Iterable[str]]:
         *before, fragment = re.split(r"\s+", rest.lstrip())
@@ -85,8 +94,9 @@ class Completer:
             return fragment, (name for name in options if name.startswith("--") and name not in before)
         values = {index + 1 for index, word in enumerate(before) if word in options and options[word].nargs != 0}
         taken = sum(not word.startswith("-") for index, word in enumerate(before) if index not in values)
-        places = [action.metavar for action in parser._actions if not action.option_strings]
-        return fragment, self._place(places[taken] if taken < len(places) else None, fragment)
+        places = [action for action in parser._actions if not action.option_strings]
+        place = places[taken] if taken < len(places) else places[-1] if places and places[-1].nargs == "+" else None
+        return fragment, self._place(place and place.metavar, fragment)
 
     def _place(self, metavar: object, fragment: str) -> Iterable[str]:
         place = self._places.get(str(metavar))
@@ -102,6 +112,12 @@ class Completer:
             yield f"#{run.number}" if fragment.startswith("#") else run.id
             if run.key and not run.key.startswith(CELL_KEY) and not re.search(r"\s", run.key):
                 yield run.key
+
+    def _questions(self, _: str) -> Iterable[str]:
+        def read(connection: Any) -> list[Any]:
+            return questions.list_items(connection, status="open", assignee=None, limit=NEWEST, offset=0, now=time.time())
+
+        return [item.id for item in self._read(read)]
 
     def _inputs(self, fragment: str) -> Iterable[str]:
         if fragment.startswith("@"):
@@ -121,6 +137,10 @@ class Completer:
         except concurrent.futures.TimeoutError:
             return []
         return found
+
+
+def _cell_parser(kind: str) -> Arguments:
+    return workflow_parser() if kind == "workflow" else task_parser("task" if kind == "task" else "durable_task")
 
 
 def _files(fragment: str, pattern: str) -> list[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import secrets
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.terminal_theme import TerminalTheme
@@ -16,6 +17,7 @@ from rich.terminal_theme import TerminalTheme
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+T = TypeVar("T")
 WIDTH = 120
 # black, red, green, yellow, blue, magenta, cyan, white: readable on white and on black
 COLOURS = [
@@ -37,6 +39,22 @@ PAGE = (  # it scrolls rather than wraps, so that the branches of a tree stay wh
 def show(shell: InteractiveShell, renderable: RenderableType) -> None:
     """Display a renderable in the running cell."""
     shell.display_pub.publish(bundle(renderable))
+
+
+class Shown(list[T]):
+    """What a magic has found, as a list that shows itself: at once, and again where a later cell ends in it."""
+
+    def __init__(self, shell: InteractiveShell, items: Iterable[T], renderable: RenderableType | None) -> None:
+        super().__init__(items)
+        self._shell = shell
+        self._cell = shell.execution_count
+        self._renderable = renderable
+        if renderable is not None:
+            show(shell, renderable)
+
+    def _ipython_display_(self, **_: Any) -> None:
+        if self._shell.execution_count != self._cell and self._renderable is not None:
+            show(self._shell, self._renderable)
 
 
 class Area:

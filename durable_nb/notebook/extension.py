@@ -24,7 +24,7 @@ from durable_nb.notebook.completion import Completer
 from durable_nb.notebook.display import Area
 from durable_nb.notebook.editing import Check
 from durable_nb.notebook.helpers import define_changed
-from durable_nb.notebook.magics import ALIASES, LINE_MAGIC, DurableMagics
+from durable_nb.notebook.magics import ALIASES, LINE_MAGIC, DurableMagics, ask_for_help
 from durable_nb.notebook.output import OUTPUT
 from durable_nb.notebook.reruns import Reruns
 from durable_nb.notebook.session import Session
@@ -72,6 +72,7 @@ class Extension:
         self.shell.events.register("pre_run_cell", self._before_cell)
         self.shell.events.register("post_run_cell", self._after_cell)
         self.shell.Completer.custom_matchers.append(self._completer.match)
+        self.shell.input_transformers_cleanup.append(ask_for_help)
         OUTPUT.install()
         atexit.register(self._close_at_exit)
         try:
@@ -87,6 +88,7 @@ class Extension:
         self.shell.events.unregister("pre_run_cell", self._before_cell)
         self.shell.events.unregister("post_run_cell", self._after_cell)
         self.shell.Completer.custom_matchers.remove(self._completer.match)
+        self.shell.input_transformers_cleanup.remove(ask_for_help)
         OUTPUT.remove()
         self.durable.close()
         if self.shell.user_ns.get(APP_NAME) is self.durable:

@@ -7,6 +7,8 @@ what was shown.
 from __future__ import annotations
 
 import contextlib
+import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -18,6 +20,7 @@ from durable_nb.errors import DurableError, InertLogError
 from durable_nb.log import definitions as stored
 from durable_nb.log.connection import open_sqlite, prepare
 from durable_nb.log.definitions import StoredDefinition, UnfinishedRuns
+from durable_nb.notebook import rows
 from durable_nb.tasks.task import Task
 from durable_nb.tasks.workflow import Workflow
 from durable_nb.views.text import log_line
@@ -134,7 +137,17 @@ def _source_of(row: StoredDefinition) -> str:
             parts.append(f"{binding.name} = {binding.value}")
         else:
             parts.append(_import_words(binding))
-    return "\n".join([*parts, definition.source])
+    return "\n".join([*parts, *_shape_of(row), definition.source])
+
+
+def _shape_of(row: StoredDefinition) -> Iterator[str]:
+    """Give a workflow's tasks with what each comes after and depends on; nothing of any other definition."""
+    try:
+        graph = json.loads(row.options).get("graph")
+        for name in graph["order"] if graph else ():
+            yield f"# task {name}: {json.dumps(graph['tasks'][name], ensure_ascii=False)}"
+    except (AttributeError, KeyError, TypeError, ValueError):
+        yield f"# (its shape is unreadable, so it is never executed: {row.options})"
 
 
 def _import_words(binding: object) -> str:
@@ -150,7 +163,7 @@ def _import_words(binding: object) -> str:
 
 def _adopt(extension: Extension, shown: list[StoredDefinition]) -> None:
     """Sign what was shown and can be read, and the runs that have not ended, in one transaction."""
-    durable, session = extension.durable, extension.session
+    durable = extension.durable
     readable = [row for row in shown if _is_readable(row)]
     with contextlib.closing(open_sqlite(durable.path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -158,7 +171,7 @@ def _adopt(extension: Extension, shown: list[StoredDefinition]) -> None:
             stored.adopt(
                 connection,
                 readable,
-                sign_definition=session.sign,
+                sign_definition=lambda row: rows.sign(durable, row),
                 sign_run=lambda run_id, task, version, value: durable.keyring.sign(
                     "run", durable.log_id, run_id, task, version, value
                 ),

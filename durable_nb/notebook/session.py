@@ -9,40 +9,30 @@ Lives on the kernel's main thread.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.definitions import (
-    Classes,
-    Definition,
-    bind,
-    capture,
-    definition_parts,
-    notes,
-    rebuild,
-    unbound,
-)
+from durable_nb.definitions import Definition, bind, capture, notes
 from durable_nb.definitions.records import UNDEFINED
-from durable_nb.errors import DeclarationError, DurableError, LogError, UntrustedError
+from durable_nb.errors import DurableError, UntrustedError
 from durable_nb.log import definitions as stored
 from durable_nb.log.definitions import StoredDefinition
+from durable_nb.notebook import rows
 from durable_nb.notebook.app import NotebookDurable
 from durable_nb.notebook.editing import Edit
 from durable_nb.notebook.helpers import watched
 from durable_nb.notebook.kept import Kept, lost_validator, notes_on, references_of
-from durable_nb.tasks.flow import plain
-from durable_nb.tasks.options import TaskOptions, options_from_json, options_to_json
+from durable_nb.notebook.making import APP, TASK, Maker, UnsignedError, needs, take_in
+from durable_nb.notebook.rows import Said
+from durable_nb.notebook.workflows import Workflows
+from durable_nb.tasks.options import TaskOptions
 from durable_nb.tasks.task import Kind, Task
-from durable_nb.tasks.workflow import WorkflowTask
+from durable_nb.tasks.workflow import Workflow, WorkflowTask
 
 if TYPE_CHECKING:
     from durable_nb.log.records import Claim
-
-APP = "app"
-TASK = "task:"
 
 
 class Session:
@@ -52,22 +42,34 @@ class Session:
         durable: the app object.
         untrusted: names of tasks in the log whose definition does not carry this user's signature.
         unrestorable: names of tasks whose cell must be run again, with the reason.
+        workflows: the workflows of the notebook.
+        maker: makes tasks of what the log keeps.
     """
 
     def __init__(self, durable: NotebookDurable) -> None:
         self.durable = durable
         self.untrusted: list[str] = []
         self.unrestorable: dict[str, str] = {}
+        self.workflows = Workflows(self)
         self._kept: dict[str, Kept] = {}
-        self._classes = Classes()
         self._edits: dict[str, Edit] = {}
         self._older: list[Kept] = []  # former definitions, which their own runs still execute
         self._held: dict[str, Task[Any]] = {}  # restored, but something that they refer to is not there yet
+        self.maker = Maker(durable, self._held)
 
     # ------------------------------------------------------------ defining
 
-    def define(self, function: FunctionType, kind: Kind, options: TaskOptions, source: str) -> tuple[Task[Any], list[str]]:
-        """Make a function the task of its name: capture it, write its definition, serve it.
+    def define(
+        self,
+        function: FunctionType,
+        kind: Kind,
+        options: TaskOptions,
+        source: str,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+    ) -> tuple[Task[Any], list[str]]:
+        """Make a function a task, of its own name where no other is given: capture it, write its definition, serve it.
 
         Returns:
             The task, and notes for the person: what could not be kept with it, and what its code should not do.
@@ -77,10 +79,18 @@ class Session:
             LogError: the log cannot be opened or written.
         """
         definition = capture(function, references=self._references(), source=source)
-        task: Task[Any] = Task(function, host=self.durable, kind=kind, name=None, options=options, version=definition.version)
+        task: Task[Any] = Task(
+            function,
+            host=self.durable,
+            kind=kind,
+            name=name,
+            options=options,
+            version=definition.version,
+            description=description,
+        )
         if definition.is_restorable:
             self._move_in(task, definition)
-        self._put(task, definition)
+        self.put(task, definition)
         self._serve(Kept(task, definition, function, source))
         return task, notes_on(task, definition)
 
@@ -94,16 +104,22 @@ class Session:
         self.durable.declared.clear()
         for task in declared:
             function: Any = task.function
-            is_kept = task.name in self._kept and self._kept[task.name].task is task
-            is_alone = not isinstance(task, WorkflowTask)  # one of a workflow is nothing without it, whose cell is run again
-            if is_alone and not is_kept and function.__globals__ is namespace:
+            is_alone = not isinstance(task, WorkflowTask | Workflow)
+            if is_alone and not self.has_kept(task) and function.__globals__ is namespace:
                 try:
-                    lines += self._keep_declared(task, function)
+                    lines += self.keep_declared(task, function)
                 except DurableError as error:
                     lines.append(str(error))
+        lines += self.workflows.keep_declared(declared, namespace)
         return lines
 
-    def _keep_declared(self, task: Task[Any], function: FunctionType) -> list[str]:
+    def has_kept(self, task: Task[Any]) -> bool:
+        """Whether the code of this very task is kept."""
+        kept = self._kept.get(task.name)
+        return kept is not None and kept.task is task
+
+    def keep_declared(self, task: Task[Any], function: FunctionType) -> list[str]:
+        """Keep the code of a task that a decorator has declared; give notes for the person."""
         definition = capture(function, references=self._references())
         annotated: Task[Any] = Task(function, host=self.durable, kind=task.kind, name=task.name, options=task.options)
         if task.input_adapter is not annotated.input_adapter:
@@ -111,7 +127,7 @@ class Session:
         if definition.is_restorable:
             self._move_in(task, definition)
         task.version = definition.version
-        self._put(task, definition)
+        self.put(task, definition)
         self._serve(Kept(task, definition, function))
         return notes_on(task, definition)
 
@@ -135,80 +151,38 @@ class Session:
             return []
         self._move_in(kept.task, definition)
         kept.task.version = definition.version
-        self._put(kept.task, definition)
+        self.put(kept.task, definition)
         self._serve(replace(kept, definition=definition))
         return [f"{kept.task.name} has all that it needs now: it goes on after a restart without its cell."]
 
     def _move_in(self, task: Task[Any], definition: Definition) -> None:
         """Have a task execute in its captured namespace from now on."""
         captured: Task[Any] = Task(
-            self._rebuild(definition), host=self.durable, kind=task.kind, name=task.name, options=task.options
+            self.maker.rebuild(definition), host=self.durable, kind=task.kind, name=task.name, options=task.options
         )
         task.cell_adapter = task.cell_adapter or task.output_adapter  # a cell gets instances of its own classes
         task.input_adapter, task.output_adapter = captured.input_adapter, captured.output_adapter
         task.function, task.dependencies = captured.function, captured.dependencies
-        self._take_in(task, definition)
+        take_in(task, definition)
 
     def _references(self) -> dict[int, str]:
         tasks = {id(task): f"{TASK}{task.name}" for task in [*self.durable.tasks, *self._held.values()]}
         return {**tasks, id(self.durable): APP}
 
-    def _rebuild(self, definition: Definition) -> FunctionType:
-        filename = f"<durable {definition.name} {definition.version[:6]}>"
-        return rebuild(definition, resolve=self._resolve, filename=filename, classes=self._classes)
-
-    def _resolve(self, target: str) -> object:
-        if target == APP:
-            return self.durable
-        name = target.removeprefix(TASK) if target.startswith(TASK) else ""
-        if name in self._held:
-            return self._held[name]
-        if name in self.durable.tasks:
-            return self.durable.tasks[name]
-        raise LookupError(target)
-
-    @staticmethod
-    def _take_in(task: Task[Any], definition: Definition) -> None:
-        """To a task's own code, its name means the task."""
-        for reference in references_of(definition):
-            if reference.target == "self":
-                bind(task.function, reference.name, task)  # type: ignore[arg-type]
-
-    def _put(self, task: Task[Any], definition: Definition) -> None:
-        row = self._row(task, definition)
-        engine = self.durable.engine
+    def put(self, task: Task[Any], definition: Definition) -> None:
+        """Write a task's definition to the log, signed."""
+        row, engine = rows.row_of(self.durable, task, definition), self.durable.engine
 
         async def put() -> None:
             await engine.writer.submit(lambda connection: stored.put(connection, row))
 
         self.durable.call(put, aio="a cell")
 
-    def _row(self, task: Task[Any], definition: Definition) -> StoredDefinition:
-        engine = self.durable.engine
-        row = StoredDefinition(
-            task=task.name,
-            version=definition.version,
-            kind=task.kind,
-            options=_options_json(task.kind, self.durable.home, task.options),
-            body=definition.to_json(),
-            home=self.durable.home,
-            signature=b"",
-            created_at=engine.clock.now(),
-        )
-        return replace(row, signature=self.sign(row))
-
-    def sign(self, row: StoredDefinition) -> bytes:
-        """Sign a definition as the log is to keep it."""
-        definition = Definition.from_json(row.body)
-        return self.durable.keyring.sign(*definition_parts(self.durable.log_id, row.task, row.options, definition))
-
     def _serve(self, kept: Kept) -> None:
         """Serve a task that a cell has defined, and give it to the tasks that refer to it."""
         task = kept.task
         self._held.pop(task.name, None)
-        self.unrestorable.pop(task.name, None)
-        if task.name in self.untrusted:
-            self.untrusted.remove(task.name)
+        self.forget_untrusted(task.name)
         before = self._kept.get(task.name)
         if before is not None and before.definition.version != kept.definition.version and before.task is not task:
             self._edits[task.name] = Edit(task.name, task.kind, kept.definition.version, before.definition.version)
@@ -217,6 +191,12 @@ class Session:
         self._introduce(task)
         self.durable.add(task)
         self._release_held()
+
+    def forget_untrusted(self, name: str) -> None:
+        """Take down that a task is defined here now, whatever the log has of it."""
+        self.unrestorable.pop(name, None)
+        if name in self.untrusted:
+            self.untrusted.remove(name)
 
     def _introduce(self, task: Task[Any]) -> None:
         """Let the captured code that names a task find this one, which is new or defined anew."""
@@ -228,7 +208,7 @@ class Session:
 
     def _release_held(self) -> None:
         for name, task in list(self._held.items()):
-            if not unbound(task.function):  # type: ignore[arg-type]
+            if not needs(task):
                 del self._held[name]
                 self.durable.add(task)
 
@@ -243,7 +223,7 @@ class Session:
         Raises:
             UntrustedError: the user's key cannot be used; nothing was restored.
         """
-        restored = [task for task in (self._restore_one(row) for row in self.rows(self.durable.home)) if task is not None]
+        restored = [task for row in self.rows(self.durable.home) for task in self._restore_one(row)]
         for task in restored:
             self._held[task.name] = task
         self._restore_older()
@@ -256,9 +236,13 @@ class Session:
         """Make the former versions again that unfinished runs still execute."""
         home = self.durable.home
         for row in self.read(lambda connection: stored.list_wanted(connection, home)):
-            if self.version_of(row.task) != row.version and (kept := self._rebuilt(row)) is not None:
-                self._older.append(kept)
-                self.durable.tasks.keep(kept.task)
+            if row.version not in (self.version_of(row.task), self.workflows.version_of(row.task)):
+                self._restore(row, self.workflows.restore_older, self.take_older)
+
+    def take_older(self, task: Task[Any], definition: Definition) -> None:
+        """Serve a former version, for the runs that have it."""
+        self._older.append(Kept(task, definition))
+        self.durable.tasks.keep(task)
 
     def rows(self, home: str | None) -> list[StoredDefinition]:
         """Read the newest definitions of a home from the open log."""
@@ -269,49 +253,37 @@ class Session:
         engine = self.durable.engine
         return self.durable.call(lambda: engine.reader.run(work), aio="await durable.runs.aio_list(…)")
 
-    def _restore_one(self, row: StoredDefinition) -> Task[Any] | None:
+    def _restore_one(self, row: StoredDefinition) -> list[Task[Any]]:
         if row.task in self.durable.tasks:
-            return None
-        kept = self._rebuilt(row)
-        if kept is None:
-            return None
-        self._kept[row.task] = kept
-        return kept.task
+            return []
+        restored: list[Task[Any]] = self._restore(row, self.workflows.restore, self.take_restored)
+        return restored
 
-    def _rebuilt(self, row: StoredDefinition) -> Kept | None:
+    def take_restored(self, task: Task[Any], definition: Definition) -> list[Task[Any]]:
+        """Take a task that was made again as the newest of its name."""
+        self._kept[task.name] = Kept(task, definition)
+        return [task]
+
+    def _restore(
+        self,
+        row: StoredDefinition,
+        take_workflow: Callable[[StoredDefinition, Said], Any],
+        take: Callable[[Task[Any], Definition], Any],
+    ) -> Any:
+        """Make a task or workflow again, and have it taken; nothing, where it cannot be or its workflow does that."""
         try:
-            definition = Definition.from_json(row.body)
-            if not self.is_signed(row, definition):
-                self.untrusted.append(row.task)
-                return None
-            kind, options = _options_of(row.options)
-            if definition.lost:
-                self.unrestorable[row.task] = str(definition.lost[0])
-                return None
-            task: Task[Any] = Task(
-                self._rebuild(definition),
-                host=self.durable,
-                kind=kind,
-                name=row.task,
-                options=options,
-                version=definition.version,
-            )
+            said = self.maker.said(row)[0]
+            if said.graph is not None:
+                return take_workflow(row, said)
+            if said.workflow is None:
+                return take(*self.maker.make(row))
+        except UnsignedError:
+            self.untrusted.append(row.task)
         except UntrustedError:
             raise  # the key cannot be used: that is not this definition's fault, and holds for all of them
         except DurableError as error:
             self.unrestorable[row.task] = str(error)
-            return None
-        task.is_restored = True
-        self._take_in(task, definition)
-        return Kept(task, definition)
-
-    def is_signed(self, row: StoredDefinition, definition: Definition) -> bool:
-        """Whether this user's signature covers a definition as it stands in the log, its home and version included."""
-        parts = definition_parts(self.durable.log_id, row.task, row.options, definition)
-        if not self.durable.keyring.verify(row.signature, *parts) or definition.version != row.version:
-            return False
-        said = json.loads(row.options)
-        return bool(said["home"] == row.home and said["kind"] == row.kind)
+        return []
 
     # ------------------------------------------------------------ versions
 
@@ -335,7 +307,7 @@ class Session:
     def serve(self, kept: Kept) -> None:
         """Have a new definition of a task executed, written and served."""
         self._move_in(kept.task, kept.definition)
-        self._put(kept.task, kept.definition)
+        self.put(kept.task, kept.definition)
         self._serve(kept)
 
     def restorable(self) -> dict[str, tuple[Kind, str]]:
@@ -362,14 +334,16 @@ class Session:
         """Write the definitions of this session's own tasks to the log that is open now, and serve them there."""
         for kept in list(self._kept.values()):
             if not kept.task.is_restored:
-                self._put(kept.task, kept.definition)
+                self.put(kept.task, kept.definition)
                 self.durable.add(kept.task)
+        self.workflows.put_again()
 
     def forget_restored(self) -> list[Task[Any]]:
         """Forget what another log gave back; give it."""
         gone = [kept.task for kept in self._kept.values() if kept.task.is_restored]
         for task in gone:
             del self._kept[task.name]
+        self.workflows.forget_restored()
         self._held.clear()
         self._older.clear()
         self.untrusted.clear()
@@ -382,26 +356,4 @@ class Session:
 
     def held(self) -> dict[str, list[str]]:
         """Restored tasks that wait for others, with the names of those."""
-        return {
-            name: [target.removeprefix(TASK) for target in unbound(task.function).values()]  # type: ignore[arg-type]
-            for name, task in self._held.items()
-        }
-
-
-def _options_json(kind: Kind, home: str, options: TaskOptions) -> str:
-    """Write a declaration's options as JSON, with kind and home, so that one signature covers them all."""
-    said = {"kind": kind, "home": home, "options": options_to_json(options)}
-    return json.dumps(said, default=plain, sort_keys=True, ensure_ascii=True)
-
-
-def _options_of(text: str) -> tuple[Kind, TaskOptions]:
-    """Read what `_options_json` wrote, once its signature has been verified.
-
-    Raises:
-        LogError: another version of durable_nb wrote it.
-    """
-    try:
-        said = json.loads(text)
-        return said["kind"], options_from_json(said["options"])
-    except (KeyError, TypeError, ValueError, DeclarationError) as error:
-        raise LogError(f"The options of a definition cannot be read ({error}): run its cell again.") from error
+        return {name: [target.removeprefix(TASK) for target in needs(task)] for name, task in self._held.items()}

@@ -163,6 +163,12 @@ def run_log(run: RunView, lines: Sequence[Line]) -> Table:
     return table
 
 
+def run_line(line: Line) -> str:
+    """Give a line of a run's log as plain text."""
+    number = "" if line.line is None else f"line {line.line}: "
+    return f"{moment(line.at)}  {number}{_line(line, cut=False)}"
+
+
 def _line(line: Line, *, cut: bool) -> Text:
     level = "" if line.level == "INFO" else f"{brief(line.level.lower())}: "
     text = brief(line.text) if cut else visible(line.text, lines=True)
