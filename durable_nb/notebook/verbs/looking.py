@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 
 from durable_nb.errors import DeclarationError
-from durable_nb.log import lines as said_lines
-from durable_nb.log import reads
+from durable_nb.log import lines as said_lines, reads
 from durable_nb.notebook import inspection
 from durable_nb.notebook.arguments import Arguments, choices, metadata_of, plain, within
 from durable_nb.notebook.display import Shown, show
