@@ -79,7 +79,7 @@ def spawn(execution: Execution, task: Task[Any], children: Sequence[Child], *, w
 
 
 def give_up(execution: Execution, asked: Iterable[Asked]) -> None:
-    """Wait no more for children that have not ended; they themselves go on."""
+    """Wait no more for children that have not ended: they are cancelled (`giving_up`)."""
     for one in asked:
         execution.abandon(one.node, one.ask, execution.engine.clock.now())
 

@@ -240,7 +240,7 @@ class DurableContext(Context):
         return mailbox
 
     async def aio_select(self, **named: Option) -> Selected:
-        """Wait for the first of several, and give up the others.
+        """Wait for the first of several, and give up the others: children among them are cancelled.
 
         Args:
             named: calls that are not awaited yet (``ctx.aio_sleep_for(…)``, ``task.aio_run(…)``, ``anext(mailbox)``),
@@ -360,7 +360,7 @@ class DurableContext(Context):
 
         Args:
             items: inputs, or what `task.create_bulk_run_item` gives (for child keys and metadata).
-            min_successful: stop when so many have succeeded; children that still run then are waited for no more.
+            min_successful: stop when so many have succeeded; children that still run then are cancelled.
             return_exceptions: give an entry for each item, with the error in place of an output, and a RunCancelledError for
                 those that were not needed.
 
