@@ -161,12 +161,12 @@ class Cursor:
         """
         nodes = [node for node in failed if node in self._delivered]
         if not nodes:
-            return Cut(None, (), self.delivered_seq + 1, self.delivered_seq)
+            return Cut(None, undone_from=self.delivered_seq + 1)
         seq, cut = min(self._delivered[node] for node in nodes)
-        return Cut(cut, sorted(node for node in nodes if node < cut), seq, seq)
+        return Cut(cut, sorted(node for node in nodes if node < cut), seq)
 
     def drop_for_retry(self, failed: Iterable[int]) -> Cut:
         """As `cut_for_retry`, for a program in which a failure leads to no ask below `after_failure`: all else there is kept."""
         cut = self.next_node if self.after_failure is None else self.after_failure
         nodes = sorted({node for node in failed if node in self._delivered and node < cut})
-        return Cut(cut if nodes else None, nodes, self.delivered_seq + 1, self.delivered_seq)
+        return Cut(cut if nodes else None, nodes, self.delivered_seq + 1)

@@ -240,7 +240,10 @@ class DurableContext(Context):
         return mailbox
 
     async def aio_select(self, **named: Option) -> Selected:
-        """Wait for the first of several, and give up the others: children among them are cancelled.
+        """Wait for the first of several, and give up the others.
+
+        Children among the others are cancelled, unless they were spawned with `cancel_with_parent=False`. Where the first to
+        complete has failed they go on, since a retry waits for them again.
 
         Args:
             named: calls that are not awaited yet (``ctx.aio_sleep_for(…)``, ``task.aio_run(…)``, ``anext(mailbox)``),

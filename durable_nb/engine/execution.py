@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from durable_nb.engine.continuing import onward_of
 from durable_nb.engine.current import CURRENT, refuse_misplaced
 from durable_nb.engine.cursor import Cursor
-from durable_nb.engine.giving_up import give_up
+from durable_nb.engine.giving_up import give_up, has_lost
 from durable_nb.engine.injection import Injection
 from durable_nb.engine.inline import outcome_of
 from durable_nb.engine.leaving import LEAVE_SECONDS, Left, sweep
@@ -243,8 +243,8 @@ class Execution:
         """Wait for the delivery of an ask; a failure is raised by whoever decodes the outcome."""
         try:
             return await pending
-        except asyncio.CancelledError:
-            self.abandon(node, ask, self.engine.clock.now())
+        except asyncio.CancelledError as error:
+            self.abandon(node, ask, self.engine.clock.now(), is_lost=has_lost(error))
             raise
 
     def register(self, ask: Ask, new_waits: Sequence[NewWait], *, at: float) -> tuple[int, Pending]:
@@ -296,11 +296,11 @@ class Execution:
         """Do something when the function had time to be left."""
         asyncio.get_running_loop().call_later(LEAVE_SECONDS, work, context=contextvars.Context())
 
-    def abandon(self, node: int, ask: Ask, asked_at: float) -> None:
+    def abandon(self, node: int, ask: Ask, asked_at: float, *, is_lost: bool = False) -> None:
         """Take down that nobody waits for an ask any more; nothing, if its outcome was delivered."""
         if not self._is_inside or self.cursor.diverged or self._pending.pop(node, None) is None or self.cursor.is_given_up(node):
             return  # what a divergence cancels is waited for again when the run is taken up
-        give_up(self, node, ask, asked_at)
+        give_up(self, node, ask, asked_at, is_lost=is_lost)
 
     def _submit(
         self, work: Callable[[sqlite3.Connection], list[Completion]], after: Callable[[bool], None] = lambda is_written: None

@@ -20,7 +20,8 @@ WHERE run = ? AND branch = ? AND node < ? AND seq IS NULL ORDER BY node"""
 UNDONE = """
 SELECT node FROM checkpoint
 WHERE run = :run AND branch = :branch AND node < :below AND seq >= :seq AND error IS NOT NULL
-  AND abandoned NOT BETWEEN 1 AND :given_up_at"""
+  AND NOT (abandoned BETWEEN 1 AND :seq - 1)
+  AND NOT (abandoned = :seq AND coalesce((SELECT cancelled_at FROM run WHERE number = child), 0))"""
 LAST_UNDONE_FROM = """
 SELECT data ->> 'undone_from' FROM journal WHERE run = ? AND kind IN ('retried', 'replayed', 'reset') ORDER BY seq DESC LIMIT 1"""
 OPENED_AGAIN = "UPDATE wait SET matched_at = NULL WHERE run = ? AND branch = ? AND node = ? AND matched_at = -1.0"
@@ -36,7 +37,7 @@ def take_up(connection: sqlite3.Connection, number: int, parent: int, cut: Cut |
     cut = cut or Cut(None)
     limit = last_node(connection, number, parent) + 1 if cut.limit is None else cut.limit
     dropped = {*cut.dropped, *_undone(connection, number, parent, limit, cut)}
-    kept, dead = _open_nodes(connection, number, parent, limit, dropped, cut.given_up_at)
+    kept, dead = _open_nodes(connection, number, parent, limit, dropped, cut.undone_from)
     branch = parent
     if cut.limit is not None or dropped or dead:
         branch = open_branch(connection, number, parent, limit, sorted({*dropped, *dead}), reason, at)
@@ -57,14 +58,14 @@ def begin_attempt(connection: sqlite3.Connection, number: int, branch: int, *, a
 def _undone(connection: sqlite3.Connection, number: int, branch: int, limit: int, cut: Cut) -> set[int]:
     """Give the nodes of a branch below a limit that failed in what is undone.
 
-    But for those that the code had given up before: it will give them up again.
+    But for those that the code had given up before, or that it had cancelled by then: it will give them up again.
     """
     if cut.undone_from == NEVER:
         return set()
     found = set[int]()
     for ancestor, below, left in lineage(connection, number, branch):
-        values = {"run": number, "branch": ancestor, "below": min(below, limit)}
-        rows = connection.execute(UNDONE, {**values, "seq": cut.undone_from, "given_up_at": cut.given_up_at})
+        values = {"run": number, "branch": ancestor, "below": min(below, limit), "seq": cut.undone_from}
+        rows = connection.execute(UNDONE, values)
         found |= {node for (node,) in rows if node not in left}
     return found
 
@@ -84,7 +85,7 @@ def open_branch(
 
 
 def _open_nodes(
-    connection: sqlite3.Connection, number: int, branch: int, limit: int, dropped: set[int], given_up_at: int
+    connection: sqlite3.Connection, number: int, branch: int, limit: int, dropped: set[int], undone_from: int
 ) -> tuple[list[tuple[int, int]], list[int]]:
     """Give what a branch has not satisfied below a limit: (branch, node) of what will be, and the nodes that nothing can.
 
@@ -97,7 +98,7 @@ def _open_nodes(
             if node in left or node in dropped:
                 continue
             waits = connection.execute("SELECT 1 FROM wait WHERE run = ? AND branch = ? AND node = ?", (number, ancestor, node))
-            is_kept_child = child is not None and not (abandoned > given_up_at and cancelled_at is not None)
+            is_kept_child = child is not None and not (abandoned > undone_from and cancelled_at is not None)
             if is_kept_child or waits.fetchone():
                 kept.append((ancestor, node))
             else:

@@ -175,14 +175,11 @@ class Cut(NamedTuple):
         limit: None, where everything that was asked stays.
         undone_from: failures with this sequence number or a higher one are asked afresh too, since nothing that
             was kept follows from them.
-        given_up_at: children that the code gave up, and so cancelled, when that many outcomes or more had been delivered are
-            asked afresh as well.
     """
 
     limit: int | None
     dropped: Sequence[int] = ()
     undone_from: int = NEVER
-    given_up_at: int = NEVER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
