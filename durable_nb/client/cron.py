@@ -17,7 +17,7 @@ from durable_nb.tasks.task import Task
 
 if TYPE_CHECKING:
     from durable_nb.client.app import Durable
-    from durable_nb.log.records import NewSchedule, ScheduleView
+    from durable_nb.log.schedules import NewSchedule, ScheduleView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ def new_schedule(
     Raises:
         InputValidationError: the input does not fit, or the priority is unknown.
     """
-    from durable_nb.log.records import NewSchedule
+    from durable_nb.log.schedules import NewSchedule
 
     name = name_of(task)
     check_text(name, of="the task's name")
@@ -183,7 +183,7 @@ async def put(host: Durable, new: NewSchedule, words: str, kind: str) -> Schedul
     from durable_nb.engine.asks import ask_of
     from durable_nb.engine.running import recorded
     from durable_nb.log import schedules
-    from durable_nb.log.records import ScheduleView
+    from durable_nb.log.schedules import ScheduleView
 
     engine = host.engine
     parts = (new.task, new.name, new.expression, new.timezone, new.input) if new.expression else (new.task, new.input)

@@ -15,7 +15,7 @@ from durable_nb.tasks.payload import decode
 from durable_nb.tasks.task import Task
 
 if TYPE_CHECKING:
-    from durable_nb.log.records import ScheduleView
+    from durable_nb.log.schedules import ScheduleView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.asks import ask_child, ask_of
+from durable_nb.engine.giving_up import has_lost
 from durable_nb.engine.new_runs import new_run
 from durable_nb.engine.reservation import Reservation
 from durable_nb.errors import (
@@ -78,10 +79,10 @@ def spawn(execution: Execution, task: Task[Any], children: Sequence[Child], *, w
     return [Asked(node, pending, child.ask) for (node, pending), child in zip(asked, children, strict=True)]
 
 
-def give_up(execution: Execution, asked: Iterable[Asked]) -> None:
-    """Wait no more for children that have not ended; they themselves go on."""
+def give_up(execution: Execution, asked: Iterable[Asked], *, is_lost: bool = False) -> None:
+    """Wait no more for children that have not ended; they are cancelled where they are not needed (see `giving_up`)."""
     for one in asked:
-        execution.abandon(one.node, one.ask, execution.engine.clock.now())
+        execution.abandon(one.node, one.ask, execution.engine.clock.now(), is_lost=is_lost)
 
 
 async def run_children(execution: Execution, task: Task[Any], items: Sequence[BulkItem], *, wait: bool) -> list[Any]:
@@ -95,8 +96,8 @@ async def run_children(execution: Execution, task: Task[Any], items: Sequence[Bu
             result_of(execution, task, one.node, await execution.outcome(one.node, one.pending, one.ask), wait=wait)
             for one in asked
         ]
-    except asyncio.CancelledError:
-        give_up(execution, asked)
+    except asyncio.CancelledError as error:
+        give_up(execution, asked, is_lost=has_lost(error))
         raise
 
 

@@ -44,7 +44,8 @@ class Cursor:
         ]
         heapq.heapify(self._arrived)
         self._recorded_seq = max((arrived[0] for arrived in self._arrived), default=since)
-        self._asked_before: dict[int, int] = {}  # node -> the first node that was not asked yet when its outcome was delivered
+        # node -> its outcome's sequence number, and the first node that was not asked yet when that was delivered
+        self._delivered: dict[int, tuple[int, int]] = {}
         self._known = {arrived[0] for arrived in self._arrived}
         self._read_up_to = self._recorded_seq  # no lower sequence number is still to come
         self._first_fresh: tuple[int, str] | None = None
@@ -139,7 +140,7 @@ class Cursor:
         seq, _, node, outcome = heapq.heappop(self._arrived)
         self._known.discard(seq)
         self.delivered_seq = seq
-        self._asked_before[node] = self.next_node
+        self._delivered[node] = seq, self.next_node
         return node, outcome
 
     def has_gap(self) -> bool:
@@ -151,19 +152,21 @@ class Cursor:
         if self._arrived:
             self._read_up_to = max(self._read_up_to, self._arrived[0][0] - 1)
 
-    def cut_for_retry(self, failed: Iterable[int]) -> Cut | None:
-        """Give where a retry cuts the branch, and the nodes below the cut to be asked afresh; None if no checkpoint failed.
+    def cut_for_retry(self, failed: Iterable[int]) -> Cut:
+        """Give what a retry asks afresh, after an error that came from the failures of these nodes, or from none.
 
-        The branch is cut where the first of the failures was delivered: what was asked before stays, what was asked after goes.
+        The branch is cut where the first of them was delivered: what was asked before stays, what was asked after goes. Of what
+        stays, other failures that were recorded after that one are asked afresh as well: the code that is replayed has not
+        seen them yet. Successes are kept whenever they came.
         """
-        nodes = [node for node in failed if node in self._asked_before]
+        nodes = [node for node in failed if node in self._delivered]
         if not nodes:
-            return None
-        cut = min(self._asked_before[node] for node in nodes)
-        return cut, sorted(node for node in nodes if node < cut)
+            return Cut(None, undone_from=self.delivered_seq + 1)
+        seq, cut = min(self._delivered[node] for node in nodes)
+        return Cut(cut, sorted(node for node in nodes if node < cut), seq)
 
-    def drop_for_retry(self, failed: Iterable[int]) -> tuple[int, list[int]] | None:
+    def drop_for_retry(self, failed: Iterable[int]) -> Cut:
         """As `cut_for_retry`, for a program in which a failure leads to no ask below `after_failure`: all else there is kept."""
         cut = self.next_node if self.after_failure is None else self.after_failure
-        nodes = sorted({node for node in failed if node in self._asked_before and node < cut})
-        return (cut, nodes) if nodes else None
+        nodes = sorted({node for node in failed if node in self._delivered and node < cut})
+        return Cut(cut if nodes else None, nodes, self.delivered_seq + 1)

@@ -19,7 +19,7 @@ from durable_nb.engine.ticks import next_tick
 from durable_nb.errors import DeclarationError, LogError
 from durable_nb.log import schedules, triggers
 from durable_nb.log.ids import new_id
-from durable_nb.log.records import NewSchedule
+from durable_nb.log.schedules import NewSchedule
 from durable_nb.tasks.flow import plain
 from durable_nb.tasks.options import TaskOptions, options_from_json, options_to_json
 from durable_nb.tasks.payload import ANY, encode_given, encode_input, schema_of

@@ -242,6 +242,9 @@ class DurableContext(Context):
     async def aio_select(self, **named: Option) -> Selected:
         """Wait for the first of several, and give up the others.
 
+        Children among the others are cancelled, unless they were spawned with `cancel_with_parent=False`. Where the first to
+        complete has failed they go on, since a retry waits for them again.
+
         Args:
             named: calls that are not awaited yet (``ctx.aio_sleep_for(…)``, ``task.aio_run(…)``, ``anext(mailbox)``),
                 mailboxes, refs, or conditions. They are asked in the order given.
@@ -360,7 +363,7 @@ class DurableContext(Context):
 
         Args:
             items: inputs, or what `task.create_bulk_run_item` gives (for child keys and metadata).
-            min_successful: stop when so many have succeeded; children that still run then are waited for no more.
+            min_successful: stop when so many have succeeded; children that still run then are cancelled.
             return_exceptions: give an entry for each item, with the error in place of an output, and a RunCancelledError for
                 those that were not needed.
 

@@ -12,11 +12,12 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable_nb.engine.continuing import onward_of
 from durable_nb.engine.current import CURRENT, refuse_misplaced
 from durable_nb.engine.cursor import Cursor
+from durable_nb.engine.giving_up import give_up, has_lost
 from durable_nb.engine.injection import Injection
 from durable_nb.engine.inline import outcome_of
 from durable_nb.engine.leaving import LEAVE_SECONDS, Left, sweep
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
     from durable_nb.engine.engine import Engine
     from durable_nb.tasks.task import Task
+
+
+T = TypeVar("T")
 
 
 class Execution:
@@ -239,8 +243,8 @@ class Execution:
         """Wait for the delivery of an ask; a failure is raised by whoever decodes the outcome."""
         try:
             return await pending
-        except asyncio.CancelledError:
-            self.abandon(node, ask, self.engine.clock.now())
+        except asyncio.CancelledError as error:
+            self.abandon(node, ask, self.engine.clock.now(), is_lost=has_lost(error))
             raise
 
     def register(self, ask: Ask, new_waits: Sequence[NewWait], *, at: float) -> tuple[int, Pending]:
@@ -292,25 +296,32 @@ class Execution:
         """Do something when the function had time to be left."""
         asyncio.get_running_loop().call_later(LEAVE_SECONDS, work, context=contextvars.Context())
 
-    def abandon(self, node: int, ask: Ask, asked_at: float) -> None:
+    def abandon(self, node: int, ask: Ask, asked_at: float, *, is_lost: bool = False) -> None:
         """Take down that nobody waits for an ask any more; nothing, if its outcome was delivered."""
         if not self._is_inside or self.cursor.diverged or self._pending.pop(node, None) is None or self.cursor.is_given_up(node):
             return  # what a divergence cancels is waited for again when the run is taken up
-
-        def work(connection: sqlite3.Connection) -> list[Completion]:
-            self.fence(connection)
-            checkpoints.abandon(connection, self.claim.number, self.claim.branch, node, ask, asked_at=asked_at)
-            return []
-
-        self._submit(work)
+        give_up(self, node, ask, asked_at, is_lost=is_lost)
 
     def _submit(
         self, work: Callable[[sqlite3.Connection], list[Completion]], after: Callable[[bool], None] = lambda is_written: None
     ) -> None:
-        done = self.engine.writer.submit(work, self.engine.route)
+        self.submit(work, self.engine.route, after)
+
+    def submit(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        tell: Callable[[T], None],
+        after: Callable[[bool], None] = lambda is_written: None,
+    ) -> None:
+        """Have a transaction of the run's own written; leave, where it is refused.
+
+        Args:
+            tell: is given what it has brought about. after: whether it was committed.
+        """
+        done = self.engine.writer.submit(work, tell)
         done.add_done_callback(lambda done: self._check_written(done, after), context=contextvars.Context())
 
-    def _check_written(self, done: asyncio.Future[list[Completion]], after: Callable[[bool], None]) -> None:
+    def _check_written(self, done: asyncio.Future[Any], after: Callable[[bool], None]) -> None:
         """Leave, when a write was refused: another worker owns the run, the log failed, or it cannot hold what was asked."""
         after(done.exception() is None)
         if done.exception() is not None and self._is_inside:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.children import Asked, Child, give_up, new_child, result_of, spawn
+from durable_nb.engine.giving_up import has_lost
 from durable_nb.errors import ArgumentError, RunCancelledError
 from durable_nb.tasks.task import BulkItem, group_of
 
@@ -68,8 +69,10 @@ class _Fan:
                 result = result_of(self._execution, self._task, asked.node, asked.pending.result())
                 self._successes += not isinstance(result, BaseException)
                 self._ended[index] = result
-        finally:
-            give_up(self._execution, self._running.values())
+        except asyncio.CancelledError as error:
+            give_up(self._execution, self._running.values(), is_lost=has_lost(error))
+            raise
+        give_up(self._execution, self._running.values(), is_lost=True)
 
     def _begin(self, free: int) -> None:
         """Begin as many as there are slots for; none once too many have failed."""

@@ -16,7 +16,8 @@ from durable_nb.engine.ticks import due_ticks, next_tick
 from durable_nb.errors import DurableError, IdempotencyCollisionError, RateLimitError
 from durable_nb.log import schedules
 from durable_nb.log.journal import journal
-from durable_nb.log.records import NewRun, ScheduleView
+from durable_nb.log.records import NewRun
+from durable_nb.log.schedules import ScheduleView
 from durable_nb.tasks.payload import decode
 from durable_nb.tasks.task import BulkItem
 

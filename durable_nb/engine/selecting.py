@@ -7,10 +7,12 @@ replay.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from durable_nb.engine.giving_up import LOST, RACES, Race
 from durable_nb.engine.mailbox import Mailbox
 from durable_nb.errors import ArgumentError
 from durable_nb.tasks.conditions import OrGroup, SleepCondition, UserEventCondition
@@ -52,18 +54,27 @@ async def select(ctx: DurableContext, named: Mapping[str, Option]) -> Selected:
             "ctx.aio_sleep_for(…) or task.aio_run(…), or a condition."
         )
     finished: list[str] = []
-    tasks = {name: asyncio.create_task(_wait_for(ctx, name, option), name=f"select {name}") for name, option in named.items()}
+    race = Race()
+    tasks = {name: _begin(_wait_for(ctx, name, option), name, race) for name, option in named.items()}
     for name, task in tasks.items():
         task.add_done_callback(lambda _, name=name: finished.append(name))  # type: ignore[misc]
     try:
         await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        first = tasks[finished[0]]
+        race.is_won = not first.cancelled() and first.exception() is None
     finally:
         for task in tasks.values():
-            task.cancel()
+            task.cancel(LOST if race.is_won else None)
         await asyncio.wait(tasks.values())
         for task in tasks.values():
             task.cancelled() or task.exception()  # what a loser raised is nobody's
     return Selected(finished[0], tasks[finished[0]].result())
+
+
+def _begin(work: Coroutine[Any, Any, Any], name: str, race: Race) -> asyncio.Task[Any]:
+    context = contextvars.copy_context()
+    context.run(RACES.set, (*RACES.get(), race))
+    return asyncio.create_task(work, name=f"select {name}", context=context)
 
 
 async def _wait_for(ctx: DurableContext, name: str, option: Option) -> Any:

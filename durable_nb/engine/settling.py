@@ -18,7 +18,7 @@ from durable_nb.errors import (
     family,
 )
 from durable_nb.log import branches, endings, runs
-from durable_nb.log.records import Claim, Cut, Effects, Failure, Outcome
+from durable_nb.log.records import NEVER, Claim, Cut, Effects, Failure, Outcome
 from durable_nb.tasks.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -85,7 +85,17 @@ async def fail(engine: Engine, claim: Claim, task: Task[Any], error: BaseExcepti
         branch = claim.branch
         if claim.kind == "durable_task":
             branch = branches.take_up(connection, claim.number, branch, cut, reason="retry", at=at)
-        runs.retry(connection, claim.number, claim.epoch, ready_at=ready_at, branch=branch, failure=failure, at=at)
+        undone_from = NEVER if cut is None else cut.undone_from
+        runs.retry(
+            connection,
+            claim.number,
+            claim.epoch,
+            ready_at=ready_at,
+            branch=branch,
+            undone_from=undone_from,
+            failure=failure,
+            at=at,
+        )
         return True
 
     if await engine.writer.submit(work):

@@ -11,11 +11,19 @@ import json
 import sqlite3
 
 from durable_nb.log.checkpoints import branch_of, lineage
-from durable_nb.log.records import Cut
+from durable_nb.log.records import NEVER, Cut
 
 CLOSED = -1.0  # the `matched_at` of a condition whose run has ended
 UNSATISFIED = """
-SELECT node, child FROM checkpoint WHERE run = ? AND branch = ? AND node < ? AND seq IS NULL ORDER BY node"""
+SELECT node, child, abandoned, (SELECT cancelled_at FROM run WHERE number = child) FROM checkpoint
+WHERE run = ? AND branch = ? AND node < ? AND seq IS NULL ORDER BY node"""
+UNDONE = """
+SELECT node FROM checkpoint
+WHERE run = :run AND branch = :branch AND node < :below AND seq >= :seq AND error IS NOT NULL
+  AND NOT (abandoned BETWEEN 1 AND :seq - 1)
+  AND NOT (abandoned = :seq AND coalesce((SELECT cancelled_at FROM run WHERE number = child), 0))"""
+LAST_UNDONE_FROM = """
+SELECT data ->> 'undone_from' FROM journal WHERE run = ? AND kind IN ('retried', 'replayed', 'reset') ORDER BY seq DESC LIMIT 1"""
 OPENED_AGAIN = "UPDATE wait SET matched_at = NULL WHERE run = ? AND branch = ? AND node = ? AND matched_at = -1.0"
 
 Seeds = list[tuple[int, str]]  # from which node on, which seed
@@ -26,14 +34,40 @@ def take_up(connection: sqlite3.Connection, number: int, parent: int, cut: Cut |
 
     Without a cut everything is kept, but for what nothing can satisfy any more (a memo in flight, what the code gave up).
     """
-    limit, dropped = cut or (last_node(connection, number, parent) + 1, [])
-    kept, dead = _open_nodes(connection, number, parent, limit, dropped)
+    cut = cut or Cut(None)
+    limit = last_node(connection, number, parent) + 1 if cut.limit is None else cut.limit
+    dropped = {*cut.dropped, *_undone(connection, number, parent, limit, cut)}
+    kept, dead = _open_nodes(connection, number, parent, limit, dropped, cut.undone_from)
     branch = parent
-    if cut is not None or dead:
+    if cut.limit is not None or dropped or dead:
         branch = open_branch(connection, number, parent, limit, sorted({*dropped, *dead}), reason, at)
     for place in kept:
         connection.execute(OPENED_AGAIN, (number, *place))
     return branch
+
+
+def begin_attempt(connection: sqlite3.Connection, number: int, branch: int, *, at: float) -> int:
+    """Give the branch of an attempt that begins now: failures that came after the last one was left are asked afresh too."""
+    (undone_from,) = connection.execute(LAST_UNDONE_FROM, (number,)).fetchone() or (None,)
+    cut = Cut(None, undone_from=NEVER if undone_from is None else undone_from)
+    if not _undone(connection, number, branch, NEVER, cut):
+        return branch
+    return take_up(connection, number, branch, cut, reason="retry", at=at)
+
+
+def _undone(connection: sqlite3.Connection, number: int, branch: int, limit: int, cut: Cut) -> set[int]:
+    """Give the nodes of a branch below a limit that failed in what is undone.
+
+    But for those that the code had given up before, or that it had cancelled by then: it will give them up again.
+    """
+    if cut.undone_from == NEVER:
+        return set()
+    found = set[int]()
+    for ancestor, below, left in lineage(connection, number, branch):
+        values = {"run": number, "branch": ancestor, "below": min(below, limit), "seq": cut.undone_from}
+        rows = connection.execute(UNDONE, values)
+        found |= {node for (node,) in rows if node not in left}
+    return found
 
 
 def open_branch(
@@ -51,16 +85,21 @@ def open_branch(
 
 
 def _open_nodes(
-    connection: sqlite3.Connection, number: int, branch: int, limit: int, dropped: list[int]
+    connection: sqlite3.Connection, number: int, branch: int, limit: int, dropped: set[int], undone_from: int
 ) -> tuple[list[tuple[int, int]], list[int]]:
-    """Give what a branch has not satisfied below a limit: (branch, node) of what will be, and the nodes that nothing can."""
-    kept, dead, seen = list[tuple[int, int]](), list[int](), set(dropped)
+    """Give what a branch has not satisfied below a limit: (branch, node) of what will be, and the nodes that nothing can.
+
+    A child that was given up and cancelled in what is undone is one of these: the code will wait for it again.
+    """
+    kept, dead = list[tuple[int, int]](), list[int]()
     for ancestor, below, left in lineage(connection, number, branch):
-        for node, child in connection.execute(UNSATISFIED, (number, ancestor, min(below, limit))).fetchall():
-            if node in left or node in seen:
+        rows = connection.execute(UNSATISFIED, (number, ancestor, min(below, limit))).fetchall()
+        for node, child, abandoned, cancelled_at in rows:
+            if node in left or node in dropped:
                 continue
             waits = connection.execute("SELECT 1 FROM wait WHERE run = ? AND branch = ? AND node = ?", (number, ancestor, node))
-            if child is not None or waits.fetchone():
+            is_kept_child = child is not None and not (abandoned > undone_from and cancelled_at is not None)
+            if is_kept_child or waits.fetchone():
                 kept.append((ancestor, node))
             else:
                 dead.append(node)

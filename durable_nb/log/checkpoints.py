@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from durable_nb.log.payloads import loaded, stored
-from durable_nb.log.records import Ask, Completion, Failure, Outcome, Recorded
+from durable_nb.log.records import NEVER, Ask, Completion, Failure, Outcome, Recorded
 
 INSERT_ASK = """
 INSERT INTO checkpoint (run, branch, node, kind, ask, fingerprint, line, child, asked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -35,8 +35,10 @@ HISTORY = """
 SELECT node, kind, ask, fingerprint, asked_at, seq, outcome, error, abandoned, child, line, recorded_at FROM checkpoint
 WHERE run = ? AND branch = ? AND node < ? ORDER BY node"""
 
+ABANDON = "UPDATE checkpoint SET abandoned = ? WHERE run = ? AND branch = ? AND node = ? RETURNING kind, child"
+WAITED_FOR = "SELECT 1 FROM checkpoint WHERE child = ? AND seq IS NULL AND abandoned = 0 LIMIT 1"
+
 NO_PARENT = 0  # of a branch that inherits nothing
-EVERY_NODE = 2**62  # a cut above all of them
 
 ARRIVED = """
 SELECT run, seq, node, branch, outcome, error, NULL AS after FROM checkpoint WHERE run = :run AND seq > :seq
@@ -87,14 +89,26 @@ def complete_waiting_on(connection: sqlite3.Connection, child: int, outcome: Out
     return [completion for completion in completions if completion is not None]
 
 
-def abandon(connection: sqlite3.Connection, run: int, branch: int, node: int, ask: Ask, *, asked_at: float) -> None:
-    """Take down that the run's own code stopped waiting for a checkpoint; a memo or step in flight has no row until then."""
+def abandon(
+    connection: sqlite3.Connection, run: int, branch: int, node: int, ask: Ask, *, asked_at: float, delivered: int
+) -> int | None:
+    """Take down that the run's own code stopped waiting for a checkpoint; a memo or step in flight has no row until then.
+
+    Args:
+        delivered: the last sequence number that the run was given.
+
+    Returns:
+        The child that only this checkpoint waited for, if the run made it there.
+    """
     asked_on = branch_of(connection, run, branch, node)
     if asked_on is None:
         add_ask(connection, run, branch, node, ask, at=asked_at)
     branch = asked_on or branch
-    connection.execute("UPDATE checkpoint SET abandoned = 1 WHERE run = ? AND branch = ? AND node = ?", (run, branch, node))
-    connection.execute("DELETE FROM wait WHERE run = ? AND branch = ? AND node = ?", (run, branch, node))
+    place = (run, branch, node)
+    (kind, child) = connection.execute(ABANDON, (1 + delivered, *place)).fetchone()
+    connection.execute("DELETE FROM wait WHERE run = ? AND branch = ? AND node = ?", place)
+    is_alone = kind == "child" and child is not None and connection.execute(WAITED_FOR, (child,)).fetchone() is None
+    return int(child) if is_alone else None
 
 
 def load_history(connection: sqlite3.Connection, run: int, branch: int) -> list[Recorded]:
@@ -120,7 +134,7 @@ def branch_of(connection: sqlite3.Connection, run: int, branch: int, node: int) 
 
 def lineage(connection: sqlite3.Connection, run: int, branch: int) -> Iterator[tuple[int, int, frozenset[int]]]:
     """From a branch to the first: (branch, nodes below which are inherited, nodes that a younger branch dropped)."""
-    limit, dropped = EVERY_NODE, frozenset[int]()
+    limit, dropped = NEVER, frozenset[int]()
     while True:
         yield branch, limit, dropped
         row = connection.execute("SELECT parent, cut, dropped FROM branch WHERE run = ? AND branch = ?", (run, branch)).fetchone()

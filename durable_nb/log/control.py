@@ -130,24 +130,25 @@ def replay(connection: sqlite3.Connection, number: int, *, at: float) -> None:
         raise RunActiveError(
             f"Run {state.id} of '{state.task}' is {state.status}, so it cannot be replayed: cancel it first, or reset it."
         )
-    branch = state.branch
+    branch, cut = state.branch, Cut(None)
     if state.kind == "task" and state.status == "CANCELLED":  # the cancel belongs to the old one
-        branch = take_up(connection, number, branch, (1, []), reason="replay", at=at)
+        branch = take_up(connection, number, branch, Cut(1), reason="replay", at=at)
     elif state.status != "COMPLETED":
         cut = _cut_of_cancelled(connection, state) if state.status == "CANCELLED" else _cut_of(connection, state)
         branch = take_up(connection, number, branch, cut, reason="replay", at=at)
     values = {"status": "QUEUED", "at": at, "branch": branch, "retries": 1, "is_evicted": 0, "number": number}
     connection.execute(READY_AGAIN, values)
-    journal(connection, number, at, "replayed", {"branch": branch, "was": state.status})
+    facts = {"branch": branch, "was": state.status, "undone_from": cut.undone_from}
+    journal(connection, number, at, "replayed", facts)
 
 
-def _cut_of(connection: sqlite3.Connection, state: _State) -> Cut | None:
+def _cut_of(connection: sqlite3.Connection, state: _State) -> Cut:
     """Give what was taken down when the run failed or was blocked."""
     (data,) = connection.execute(
         "SELECT data FROM journal WHERE run = ? AND kind IN ('finished', 'blocked') ORDER BY seq DESC LIMIT 1", (state.number,)
     ).fetchone()
     cut = json.loads(data).get("cut")
-    return (cut[0], cut[1]) if cut else None
+    return Cut(*cut) if cut else Cut(None)
 
 
 def _cut_of_cancelled(connection: sqlite3.Connection, state: _State) -> Cut:
@@ -155,7 +156,7 @@ def _cut_of_cancelled(connection: sqlite3.Connection, state: _State) -> Cut:
     cancel = _cancel_of(connection, state.number, state.branch)
     after = None if cancel is None else cancel[1]
     limit = 1 + (last_node(connection, state.number, state.branch) if after is None else after)
-    return limit, _cancelled_with(connection, state.number, state.branch, limit)
+    return Cut(limit, _cancelled_with(connection, state.number, state.branch, limit))
 
 
 def _cancel_of(connection: sqlite3.Connection, number: int, branch: int) -> tuple[int, int | None] | None:
@@ -173,11 +174,11 @@ def _cancelled_with(connection: sqlite3.Connection, number: int, branch: int, li
     for (owner, node), child in inherited(connection, number, branch):
         if child is None or node >= limit:
             continue
-        (told,) = connection.execute(
-            "SELECT seq FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (number, owner, node)
+        told, abandoned = connection.execute(
+            "SELECT seq, abandoned FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (number, owner, node)
         ).fetchone()
         (is_cancelled,) = connection.execute("SELECT cancelled_at IS NOT NULL FROM run WHERE number = ?", (child,)).fetchone()
-        if is_cancelled and (told is None or told > cancel[0]):
+        if is_cancelled and (told is None or told > cancel[0]) and not 0 < abandoned <= cancel[0]:
             nodes.append(node)
     return nodes
 
@@ -197,7 +198,7 @@ def reset(connection: sqlite3.Connection, number: int, node: int, *, branch: int
     parent = _check_place(connection, state, node, branch, limit=node, verb="reset")
     effects = Effects(left=[number])
     dropped = _cancelled_with(connection, number, parent, node)
-    new = take_up(connection, number, parent, (node, dropped), reason="reset", at=at)
+    new = take_up(connection, number, parent, Cut(node, dropped), reason="reset", at=at)
     kept = {child for _, child in inherited(connection, number, new) if child is not None}
     cancel_children(connection, number, kept, reason=f"its parent {state.id} was reset", at=at, effects=effects)
     is_mid_way = state.status == "RUNNING"

@@ -27,6 +27,9 @@ WHERE number = ?"""
 OPEN_CHILDREN = """
 SELECT number FROM run WHERE parent = ? AND status IN ('QUEUED', 'RUNNING') AND cancel_with_parent ORDER BY number"""
 
+IS_OPEN_CHILD = """
+SELECT 1 FROM run WHERE number = ? AND parent = ? AND status IN ('QUEUED', 'RUNNING') AND cancel_with_parent"""
+
 GIVE_UP = "UPDATE checkpoint SET abandoned = 1 WHERE run = ? AND branch = ? AND node = ?"
 
 DUE_RUNS = "SELECT number, cancelled_at, deadline FROM run WHERE due_at <= ? ORDER BY due_at LIMIT ?"
@@ -103,6 +106,14 @@ def cancel_children(
     for (child,) in connection.execute(OPEN_CHILDREN, (number,)).fetchall():
         if child not in kept and _ask(connection, child, reason, at, effects):
             _cancel_below(connection, child, at=at, effects=effects)
+
+
+def cancel_child(connection: sqlite3.Connection, number: int, child: int, *, reason: str, at: float) -> Effects:
+    """Cancel a child of a run, with everything below it, unless it was spawned to outlive its parent."""
+    effects = Effects()
+    if connection.execute(IS_OPEN_CHILD, (child, number)).fetchone() and _ask(connection, child, reason, at, effects):
+        _cancel_below(connection, child, at=at, effects=effects)
+    return effects
 
 
 def _ask(connection: sqlite3.Connection, number: int, reason: str, at: float, effects: Effects) -> bool:

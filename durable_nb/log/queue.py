@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from durable_nb.log import limits
+from durable_nb.log.branches import begin_attempt
 from durable_nb.log.checkpoints import input_of
 from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded
@@ -88,17 +89,30 @@ def claim_ready(
             for number, gate, status, lineup in ready
             if lineup is None or limits.pass_gate(connection, number, gate, status, at=at)
         ]
+        queued = {number for number, _, status, _ in ready if status == "QUEUED"}
         numbers = json.dumps([number for number, _ in passed])
         rows = connection.execute(CLAIM, {"worker": worker, "now": at, "numbers": numbers}).fetchall()
         for claim in [as_claim(connection, row) for row in sorted(rows)]:
-            journal(connection, claim.number, at, "entered", {"worker": worker})
-            claims.append(claim)
+            claims.append(_entered(connection, claim, worker, is_new=claim.number in queued, at=at))
         lineups = [lineup for _, lineup in passed if lineup is not None]
         let_in += sum(limits.let_in(connection, lineup, at=at) for lineup in lineups)
         let_in += limits.settle(connection, at=at)
         if not lineups and len(passed) == len(ready):
             break
     return Claimed(claims, let_in > 0, limits.next_due(connection))
+
+
+def _entered(connection: sqlite3.Connection, claim: Claim, worker: str, *, is_new: bool, at: float) -> Claim:
+    """Take down that a run was claimed; give the claim, on the branch of its attempt if that is a new one."""
+    branch = claim.branch
+    if is_new and claim.retry_count and claim.kind == "durable_task":
+        branch = begin_attempt(connection, claim.number, branch, at=at)
+    if branch == claim.branch:
+        journal(connection, claim.number, at, "entered", {"worker": worker})
+        return claim
+    connection.execute("UPDATE run SET branch = ? WHERE number = ?", (branch, claim.number))
+    journal(connection, claim.number, at, "entered", {"worker": worker, "branch": branch})
+    return replace(claim, branch=branch)
 
 
 def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: float) -> int:

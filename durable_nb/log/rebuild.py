@@ -112,6 +112,7 @@ def _entered(story: Story, at: float, data: Data) -> None:
     state.status, state.owner, state.epoch = "RUNNING", data["worker"], state.epoch + 1
     state.is_evicted, state.ready_at, state.invocation_count = 0, None, state.invocation_count + 1
     state.started_at = at if state.started_at is None else state.started_at
+    state.branch = data.get("branch", state.branch)
     story.delivered = None
 
 

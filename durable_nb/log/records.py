@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from durable_nb.errors import FailedTaskRunExceptionGroup, TaskRunError
 from durable_nb.log.needs import IdempotencyKey, Need
@@ -121,6 +122,7 @@ class Recorded:
     branch: int = 1
 
 
+NEVER = 2**62  # above every node and sequence number
 CANCEL = 0  # the node of a cancel, which belongs to none; nodes begin at 1
 
 
@@ -166,7 +168,18 @@ class Effects:
             kept.clear()
 
 
-Cut = tuple[int, list[int]]  # from which node a branch is asked afresh, and the nodes below it that are asked afresh as well
+class Cut(NamedTuple):
+    """What a run that is taken up again asks afresh: everything from the node `limit` on, and the `dropped` nodes below it.
+
+    Attributes:
+        limit: None, where everything that was asked stays.
+        undone_from: failures with this sequence number or a higher one are asked afresh too, since nothing that
+            was kept follows from them.
+    """
+
+    limit: int | None
+    dropped: Sequence[int] = ()
+    undone_from: int = NEVER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,56 +362,3 @@ class EventReport:
     matched_runs: list[str] = field(default_factory=list)
     near_misses: list[str] = field(default_factory=list)
     started_runs: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewSchedule:
-    """A cron, or a run to come. Input and metadata are JSON text, times UTC seconds.
-
-    Attributes:
-        expression: of a cron; None for a single run.
-        is_declared: by the task's own `on_crons`.
-    """
-
-    id: str
-    task: str
-    name: str
-    input: str
-    home: str
-    created_at: float
-    due_at: float | None
-    expression: str | None = None
-    timezone: str = "UTC"
-    catch_up: str = "skip"
-    is_declared: bool = False
-    metadata: str = "{}"
-    priority: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleView:
-    """A cron or scheduled run as the log has it: input and metadata as JSON text, times in UTC seconds.
-
-    Attributes:
-        due_at: the next tick; None where there is none any more.
-        fired_at: the last tick that was dealt with.
-        run_id: the run that it started last.
-        error: why its last tick started none.
-    """
-
-    id: str
-    task: str
-    name: str
-    expression: str | None
-    timezone: str
-    catch_up: str
-    is_declared: bool
-    input: str
-    metadata: str
-    priority: int | None
-    home: str
-    created_at: float
-    due_at: float | None
-    fired_at: float | None
-    run_id: str | None
-    error: str | None

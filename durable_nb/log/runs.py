@@ -153,7 +153,15 @@ def fence(connection: sqlite3.Connection, number: int, epoch: int) -> None:
 
 
 def retry(
-    connection: sqlite3.Connection, number: int, epoch: int, *, ready_at: float, branch: int, failure: Failure, at: float
+    connection: sqlite3.Connection,
+    number: int,
+    epoch: int,
+    *,
+    ready_at: float,
+    branch: int,
+    undone_from: int,
+    failure: Failure,
+    at: float,
 ) -> None:
     """Queue the next attempt; its queue and working times begin anew."""
     if not connection.execute(RETRY, (ready_at, branch, number, epoch)).rowcount:
@@ -163,7 +171,13 @@ def retry(
         number,
         at,
         "retried",
-        {"ready_at": ready_at, "branch": branch, "type": failure.type, "message": failure.message},
+        {
+            "ready_at": ready_at,
+            "branch": branch,
+            "undone_from": undone_from,
+            "type": failure.type,
+            "message": failure.message,
+        },
     )
 
 

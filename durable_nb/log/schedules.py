@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from durable_nb.log.payloads import loaded, stored
-from durable_nb.log.records import NewSchedule, ScheduleView
 
 COLUMNS = (
     "id, task, name, expression, timezone, catch_up, is_declared, input, metadata, priority, home, created_at, due_at, fired_at, "
@@ -40,6 +40,59 @@ INSERT = """
 INSERT INTO schedule (id, task, name, expression, timezone, catch_up, is_declared, input, metadata, priority, home, created_at,
                       due_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSchedule:
+    """A cron, or a run to come. Input and metadata are JSON text, times UTC seconds.
+
+    Attributes:
+        expression: of a cron; None for a single run.
+        is_declared: by the task's own `on_crons`.
+    """
+
+    id: str
+    task: str
+    name: str
+    input: str
+    home: str
+    created_at: float
+    due_at: float | None
+    expression: str | None = None
+    timezone: str = "UTC"
+    catch_up: str = "skip"
+    is_declared: bool = False
+    metadata: str = "{}"
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleView:
+    """A cron or scheduled run as the log has it: input and metadata as JSON text, times in UTC seconds.
+
+    Attributes:
+        due_at: the next tick; None where there is none any more.
+        fired_at: the last tick that was dealt with.
+        run_id: the run that it started last.
+        error: why its last tick started none.
+    """
+
+    id: str
+    task: str
+    name: str
+    expression: str | None
+    timezone: str
+    catch_up: str
+    is_declared: bool
+    input: str
+    metadata: str
+    priority: int | None
+    home: str
+    created_at: float
+    due_at: float | None
+    fired_at: float | None
+    run_id: str | None
+    error: str | None
 
 
 def put(connection: sqlite3.Connection, new: NewSchedule) -> None:

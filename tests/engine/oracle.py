@@ -22,9 +22,13 @@ STEP_RETRIES = 1
 
 
 class FailedError(Exception):
-    """A failure in the oracle: of a checkpoint (then it has a node), or of the program itself."""
+    """A failure in the oracle: of checkpoints (then it has nodes), or of the program itself."""
 
-    node: int | None = None
+    nodes: tuple[int, ...] = ()
+
+
+class Continued(Exception):  # noqa: N818  it is no error
+    """The program goes on with an empty history."""
 
 
 # ---------------------------------------------------------------- futures
@@ -55,7 +59,12 @@ class Future:
     def error(self) -> FailedError | None:
         return self._error
 
-    def cancel(self) -> None:
+    def cancel(self, *, is_lost: bool = False) -> None:
+        """Be waited for no more.
+
+        Args:
+            is_lost: since a race was won without it.
+        """
         if not self.is_done:
             self.is_done = self.is_cancelled = True
 
@@ -76,10 +85,10 @@ class All(Future):
         elif all(part.is_done for part in self._parts):
             self.settle([part.result() for part in self._parts])
 
-    def cancel(self) -> None:
+    def cancel(self, *, is_lost: bool = False) -> None:
         super().cancel()
         for part in self._parts:
-            part.cancel()
+            part.cancel(is_lost=is_lost)
 
 
 class First(Future):
@@ -94,10 +103,10 @@ class First(Future):
     def _look(self) -> None:
         self.settle(next(place for place, part in enumerate(self._parts) if part.is_done))
 
-    def cancel(self) -> None:
+    def cancel(self, *, is_lost: bool = False) -> None:
         super().cancel()
         for part in self._parts:
-            part.cancel()
+            part.cancel(is_lost=is_lost)
 
 
 class Coroutine(Future):
@@ -124,6 +133,9 @@ class Coroutine(Future):
             self.settle(end.value)
         except FailedError as failure:
             self.settle(error=failure)
+        except Continued:
+            self.is_done = True
+            self._model.is_continued = True
         else:
             self._waits_for = future
             if future.is_done:
@@ -131,11 +143,11 @@ class Coroutine(Future):
             else:
                 future.then.append(lambda: self._model.ready.append(self.step))
 
-    def cancel(self) -> None:
+    def cancel(self, *, is_lost: bool = False) -> None:
         if not self.is_done:
             super().cancel()
             if self._waits_for is not None:
-                self._waits_for.cancel()
+                self._waits_for.cancel(is_lost=is_lost)
             self._steps.close()
 
 
@@ -165,12 +177,21 @@ class Row:
 class Asked(Future):
     """A checkpoint that the oracle says was asked."""
 
-    def __init__(self, row: Row, due: Callable[[Row], bool], keys: Sequence[str], *, fails: bool) -> None:
+    def __init__(self, model: Model, row: Row, due: Callable[[Row], bool], keys: Sequence[str], *, fails: bool) -> None:
         super().__init__()
+        self._model = model
+        self.given_up_at = 0  # with how many outcomes delivered, and one more
         self.fails = fails
         self.row = row
         self.due = due
         self.keys = keys
+
+    def cancel(self, *, is_lost: bool = False) -> None:
+        if not self.is_done:
+            super().cancel()
+            self.given_up_at = 1 + self._model.delivered
+            if is_lost and self.row.child:
+                self._model.world.lose(self.row.child)
 
 
 # ---------------------------------------------------------------- the oracle's runs
@@ -187,6 +208,11 @@ class Model:
         self.attempt = 0
         self.branch = 1
         self.is_cancelled = False
+        self.is_lost = False  # its parent needs it no more, so it is cancelled unless it ends before
+        self.is_continued = False
+        self.round = 0  # how often it was continued as new
+        self._mail_before: dict[tuple[str, int], int] = {}  # how many events the mailboxes of earlier histories have given
+        self._cancelled_with: set[int] = set()  # nodes whose children it was waiting for then
         self._kept: dict[int, int] = {}  # node -> the branch that has it, of what a retry keeps
         self._begin()
 
@@ -194,6 +220,8 @@ class Model:
         self.asks: dict[int, Asked] = {}
         self._asked_before: dict[int, int] = {}  # node -> the next node when its outcome was delivered
         self._position = 0  # in the run's completions
+        self._mail_given: dict[tuple[str, int], int] = {}
+        self.is_continued = False
         self.ready.clear()
         self._main = Coroutine(self, self._program.oracle(self, self._at))
         self._move()
@@ -214,6 +242,27 @@ class Model:
         """Give a checkpoint's name for people."""
         return f"{self.run_id}/{row.branch}/{row.node}"
 
+    @property
+    def delivered(self) -> int:
+        """The last sequence number that it was given."""
+        return (self.world.completions[self.number][self._position - 1].seq or 0) if self._position else 0
+
+    def open_mailbox(self, key: str) -> tuple[str, int]:
+        """Give a new mailbox: its key, and how many of this key were opened before."""
+        mailbox = key, sum(other == key for other, _ in self._mail_given)
+        self._mail_given[mailbox] = self._mail_before.get(mailbox, 0)
+        return mailbox
+
+    def next_mail(self, mailbox: tuple[str, int]) -> Any:
+        """Give the payload that a mailbox gives next, or None."""
+        return next(iter(self.mail(mailbox[0])[self._mail_given[mailbox] :]), None)
+
+    def take(self, mailbox: tuple[str, int]) -> Any:
+        """Take the next event out of a mailbox."""
+        payload = self.next_mail(mailbox)
+        self._mail_given[mailbox] += 1
+        return payload
+
     def mail(self, key: str) -> list[Any]:
         """Give the payloads of a key that were accepted since the run began."""
         [(floor,)] = self.world.read("SELECT event_floor FROM run WHERE number = ?", self.number)
@@ -229,13 +278,14 @@ class Model:
         """
         node = len(self.asks) + 1
         row = self.world.rows[self.number].get((self.owner(node), node))
-        if row is None and kind in ("memo", "step"):  # it has a row when it is done: none, where the run ends before
+        is_short = kind in ("memo", "step") or self.world.run(self.number)[0] == "CANCELLED"
+        if row is None and is_short:  # it has a row when it is done: none, where the run ends, or is cancelled, before
             row = Row(self.owner(node), node, kind, words, 0, 0.0, None, 0.0, "", None, 0, None)
         assert row is not None, (
             f"run {self.number} must have asked {kind} '{words}' as node {node}: {self.world.told(self.number)}"
         )
         assert row.kind == kind and row.words.startswith(words), f"node {node} must be {kind} '{words}', but is {row}"
-        self.asks[node] = asked = Asked(row, due, keys, fails=fails)
+        self.asks[node] = asked = Asked(self, row, due, keys, fails=fails)
         return asked
 
     def ask_memo(self, at: str) -> Asked:
@@ -254,10 +304,17 @@ class Model:
 
     def deliver(self) -> bool:
         """Deliver the next outcome that the log has, if it may be there; tell whether something moved."""
-        if self.is_ended:
-            return False
         completions = self.world.completions[self.number]
-        if self._position >= len(completions):
+        cancelled = None if self.is_cancelled else self.world.cancels.get((self.number, self.branch))
+        is_over = self.is_ended or all((row.seq or 0) > (cancelled or 0) for row in completions[self._position :])
+        if cancelled is not None and is_over:  # before its end was written, perhaps
+            if not self.is_lost:
+                return False  # until it is told why
+            self.cancel()
+            for child in self.world.children(self.number):
+                self.world.lose(child)
+            return True
+        if self.is_ended or self._position >= len(completions):
             return False
         row = completions[self._position]
         if row.branch == self.owner(row.node):
@@ -268,9 +325,17 @@ class Model:
             self._hand_over(asked, row)
         self._position += 1
         self._move()
-        if self._main.is_done and self._main.error is not None and self.attempt < self._retries:
-            self._retry(self._main.error)
+        self._go_on()
         return True
+
+    def _go_on(self) -> None:
+        """Begin again, where the program was continued as new or has an attempt left."""
+        if self.is_continued:
+            self._mail_before |= self._mail_given
+            self._kept, self.attempt, self.branch, self.round = {}, 0, self.branch + 1, self.round + 1
+            self._begin()
+        elif self._main.is_done and self._main.error is not None and self.attempt < self._retries:
+            self._retry(self._main.error)
 
     def _hand_over(self, asked: Asked, row: Row) -> None:
         if asked.is_cancelled:
@@ -281,7 +346,7 @@ class Model:
             return
         failure = self._failure(asked)
         assert failure is not None, f"node {row.node} failed in the log, and should not: {row.error}"
-        failure.node = row.node
+        failure.nodes = (row.node,)
         asked.settle(error=failure)
 
     def _failure(self, asked: Asked) -> FailedError | None:
@@ -302,43 +367,77 @@ class Model:
         return row is None or row.seq is None
 
     def _retry(self, failure: FailedError) -> None:
-        """Begin again: a failure of a checkpoint cuts the branch where it was delivered, one of the program's own keeps all."""
+        """Begin again: failures of checkpoints cut the branch where the first was delivered, one of the program's own keeps all.
+
+        Failures that the program had not seen by then are asked afresh as well. Which of those came before the next attempt began
+        (the others are for that) the log tells.
+        """
         rows = self.world.rows[self.number]  # a memo that was in flight has none
-        cut = len(self.asks) + 1 if failure.node is None else self._asked_before[failure.node]
+        cut, undone_from = len(self.asks) + 1, self.delivered + 1
+        if failure.nodes:
+            undone_from, cut = min((self._row(node).seq or 0, self._asked_before[node]) for node in failure.nodes)
         lost = {node for node, asked in self.asks.items() if self._is_lost(asked)}
-        kept = [
-            node for node in self.asks if node < cut and node not in {failure.node, *lost} and (self.owner(node), node) in rows
-        ]
+        late = {node for node, asked in self.asks.items() if node < cut and self._is_late(asked, undone_from)}
+        branch, dropped, begun_at = self.world.attempt(self)
+        must = {node for node in (*failure.nodes, *lost) if node < cut and (self.owner(node), node) in rows}
+        assert must <= dropped <= must | late, f"{must} and perhaps {late} must be dropped, not {dropped}"
+        assert all(self._row(node).recorded_at >= begun_at for node in late - dropped), f"{late} must be dropped, not {dropped}"
+        assert (branch > self.branch) == bool(failure.nodes or lost or dropped), f"branch {branch} after {self.branch}"
+        kept = [node for node in self.asks if node < cut and node not in dropped and (self.owner(node), node) in rows]
         self._kept = {node: self.owner(node) for node in kept}
-        self.branch += failure.node is not None or bool(lost)
+        self.branch = branch
         self.attempt += 1
         self._begin()
+
+    def _row(self, node: int) -> Row:
+        return self.world.rows[self.number][self.owner(node), node]
+
+    def _is_late(self, asked: Asked, undone_from: int) -> bool:
+        """Whether a failure was recorded that the program had not seen; but for those of what it had given up before."""
+        row = self.world.rows[self.number].get((self.owner(asked.row.node), asked.row.node))
+        if row is None or row.error is None or (row.seq or 0) < undone_from:
+            return False
+        was_cancelled = asked.given_up_at == undone_from and self.world.is_cancelled(row.child)
+        return not (0 < asked.given_up_at < undone_from or was_cancelled)
 
     def cancel(self) -> None:
         """Be cancelled while it waits: nothing more is asked."""
         self.is_cancelled = True
+        self._cancelled_with = {node for node, asked in self.asks.items() if asked.row.child and not asked.is_done}
         self._main.cancel()
 
+    def edit(self, program: Operation) -> None:
+        """Be replayed with another program, which asks the same so far."""
+        self._program = program
+        self._begin()
+
     def replay(self) -> None:
-        """Be replayed after its end: as it was where it was completed, else as a retry."""
-        if self._main.error is not None:
+        """Be replayed after its end: as it was where it was completed, else as a retry; a cancelled one from where it stood."""
+        if self.is_cancelled:
+            self.attempt += 1
+            self.reset(len(self.asks) + 1)
+        elif self._main.error is not None:
             self._retry(self._main.error)
         else:
             self.attempt += 1
 
     def reset(self, cut: int) -> None:
         """Ask a node and all after it afresh; children that are not kept are cancelled."""
-        is_over = self.is_ended and self._main.error is None
+        is_over = self.is_ended and self._main.error is None and not self.is_cancelled
         kept = [
             (node, asked)
             for node, asked in self.asks.items()
-            if node < cut and not self._is_lost(asked) and not (is_over and self._is_open(asked) and not asked.row.child)
+            if node < cut
+            and node not in self._cancelled_with
+            and not self._is_lost(asked)
+            and not (is_over and self._is_open(asked) and not asked.row.child)
         ]
         children = {asked.row.child for _, asked in kept}
         for number in self.world.children(self.number) - children:
             self.world.cancel(number)
         self._kept = {node: self.owner(node) for node, _ in kept}
         self.branch += 1
+        self.is_cancelled, self._cancelled_with = False, set()
         self._begin()
 
     def check(self) -> None:
@@ -359,6 +458,8 @@ class Model:
         assert (branch, retry_count) == (self.branch, self.attempt), told
         mine = {node for where, node in self.world.rows[self.number] if where == self.owner(node)}
         in_flight = {node for node in self.asks if self.asks[node].row.kind in ("memo", "step")} if self.is_ended else set()
+        if self.is_cancelled:
+            in_flight = set(self.asks)
         assert mine <= set(self.asks) and set(self.asks) - mine <= in_flight, told
 
 
@@ -373,6 +474,7 @@ class World:
     models: dict[int, Model] = field(default_factory=dict)
     rows: dict[int, dict[tuple[int, int], Row]] = field(default_factory=dict)
     completions: dict[int, list[Row]] = field(default_factory=dict)
+    cancels: dict[tuple[int, int], int] = field(default_factory=dict)  # by run and branch: the place among its outcomes
 
     def pushed(self, key: str, row: Row) -> Any:
         """Give the payload of the first event of a key that was accepted after a checkpoint was asked, or None."""
@@ -388,13 +490,14 @@ class World:
     def incarnation(self, number: int) -> int:
         """Give how many runs were made before at the place of a child."""
         sql = """SELECT count(*) FROM run JOIN run AS this ON this.number = ?
-                 WHERE run.task = 'child' AND run.input ->> 'at' = this.input ->> 'at' AND run.number < this.number"""
+                 WHERE run.task = this.task AND run.input ->> 'at' = this.input ->> 'at' AND run.number < this.number"""
         return int(self.read(sql, number)[0][0])
 
     def must_fail(self, number: int) -> bool:
         """Whether a child of this number fails for good."""
-        [(fails,)] = self.read("SELECT input ->> 'fails' FROM run WHERE number = ?", number)
-        return bool((self.incarnation(number) + 1) * (1 + CHILD_RETRIES) <= fails)
+        [(task, fails)] = self.read("SELECT task, input ->> 'fails' FROM run WHERE number = ?", number)
+        tries = 1 if task == "dag" else 1 + CHILD_RETRIES
+        return bool((self.incarnation(number) + 1) * tries <= fails)
 
     def children(self, number: int) -> set[int]:
         """Give the children of a run."""
@@ -408,6 +511,33 @@ class World:
         model.cancel()
         for child in self.children(number):
             self.cancel(child)
+
+    def lose(self, number: int) -> None:
+        """Be told that a run is not needed any more: it is cancelled, unless it has ended before."""
+        if number in self.models:
+            self.models[number].is_lost = True
+        assert self.run(number)[0] in ("CANCELLED", "COMPLETED", "FAILED"), f"run {number} goes on though nobody needs it"
+
+    def is_cancelled(self, number: int) -> bool:
+        """Whether the cancel of a run was asked for."""
+        return bool(self.read("SELECT 1 FROM run WHERE number = ? AND cancelled_at IS NOT NULL", number))
+
+    def attempt(self, model: Model) -> tuple[int, set[int], float]:
+        """Give the branch of a run's next attempt, the nodes that it has dropped since the one before, and when it began."""
+        entries = self.read(
+            "SELECT kind, at, data ->> 'branch' FROM journal "
+            "WHERE run = ? AND kind IN ('retried', 'replayed', 'continued', 'entered') ORDER BY seq",
+            model.number,
+        )
+        histories = [0, *(place for place, entry in enumerate(entries) if entry[0] == "continued")]
+        here = entries[histories[model.round] :]
+        begins = [place for place, entry in enumerate(here) if entry[0] in ("retried", "replayed")]
+        first = begins[model.attempt]
+        at, entered = next((entry[1:] for entry in here[first:] if entry[0] == "entered"), (here[first][1], None))
+        branch = entered or here[first][2]
+        sql = "SELECT dropped FROM branch WHERE run = ? AND branch > ? AND branch <= ?"
+        lists = self.read(sql, model.number, model.branch, branch)
+        return branch, {node for (text,) in lists for node in json.loads(text)}, at
 
     def load(self) -> None:
         """Read the log, which has changed by something that is told the oracle next."""
@@ -430,6 +560,8 @@ class World:
             number,
         )
         self.rows[number] = {row[:2]: Row(*row) for row in rows}
+        for branch, seq in self.read("SELECT branch, seq FROM cancel WHERE run = ?", number):
+            self.cancels[number, branch] = seq
         done = [row for row in self.rows[number].values() if row.seq is not None]
         self.completions[number] = sorted(done, key=lambda row: row.seq or 0)
 

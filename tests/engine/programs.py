@@ -15,8 +15,9 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from durable_nb import DurableContext, SleepCondition, TaskRunError, UserEventCondition, or_
+from durable_nb.errors import FailedTaskRunExceptionGroup
 from durable_nb.tasks.task import Task
-from tests.engine.oracle import CHILD_RETRIES, STEP_RETRIES, All, FailedError, First, Model, Row, Steps
+from tests.engine.oracle import CHILD_RETRIES, STEP_RETRIES, All, Asked, Continued, FailedError, First, Model, Row, Steps
 
 
 class Operation(Protocol):
@@ -38,6 +39,7 @@ class Play:
     ctx: DurableContext
     child: Task[Any]
     sub: Task[Any]
+    dag: Task[Any]
     executed: Counter[str]  # outside the log
 
 
@@ -168,9 +170,11 @@ class Take:
 
     def oracle(self, model: Model, at: str) -> Steps:
         taken: list[Any] = []
+        mailbox = model.open_mailbox(self.key)
         for _ in range(self.number):
-            yield model.ask("take", f"take {self.key}", due=lambda row: len(model.mail(self.key)) > len(taken), keys=[self.key])
-            taken.append(model.mail(self.key)[len(taken)])
+            due = lambda row: model.next_mail(mailbox) is not None  # noqa: E731
+            yield model.ask("take", f"take {self.key}", due=due, keys=[self.key])
+            taken.append(model.take(mailbox))
         return taken
 
 
@@ -228,6 +232,113 @@ class Bulk:
         asked = [model.ask("child", f'child {{"at":"{place}"', due=lambda row: True) for place in places]
         yield All(asked)
         return [f"child {place}" for place in places]
+
+
+@dataclass(frozen=True)
+class Dag:
+    """A workflow of three tasks, of which one fails in the first `fails` runs that are made at this place."""
+
+    fails: int = 0
+
+    async def run(self, play: Play, at: str) -> Any:
+        return await play.dag.aio_run({"at": at, "fails": self.fails})
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        yield model.ask("child", f'dag {{"at":"{at}"', due=lambda row: True)
+        return {"first": at, "left": f"left of {at}", "right": f"right of {at}"}
+
+
+@dataclass(frozen=True)
+class Map:
+    """Children for items that fail so many times each, at most so many at once, until so many have succeeded."""
+
+    fails: tuple[int, ...]
+    at_once: int
+    spared: int  # how many need not succeed
+
+    @property
+    def needed(self) -> int:
+        return max(0, len(self.fails) - self.spared)
+
+    async def run(self, play: Play, at: str) -> Any:
+        items = [{"at": f"{at}.{place}", "fails": fails} for place, fails in enumerate(self.fails)]
+        enough = self.needed if self.spared else None
+        try:
+            return await play.ctx.aio_map(play.child, items, max_concurrency=self.at_once, min_successful=enough)
+        except FailedTaskRunExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        begun, succeeded, failed = 0, dict[int, Any](), dict[int, FailedError]()
+        running: dict[int, Asked] = {}
+        while len(succeeded) < self.needed:
+            can_succeed = len(self.fails) - len(failed) >= self.needed
+            while can_succeed and len(running) < self.at_once and begun < len(self.fails):
+                running[begun] = model.ask("child", f'child {{"at":"{at}.{begun}"', due=lambda row: True)
+                begun += 1
+            if not running:
+                break
+            place = list(running)[(yield First(list(running.values())))]
+            error = running.pop(place).error
+            if error is None:
+                succeeded[place] = f"child {at}.{place}"
+            else:
+                failed[place] = error
+        for asked in running.values():
+            asked.cancel(is_lost=True)
+        if len(succeeded) < self.needed:
+            failure = FailedError(at)
+            failure.nodes = tuple(node for error in failed.values() for node in error.nodes)
+            raise failure
+        return [succeeded[place] for place in sorted(succeeded)]
+
+
+@dataclass(frozen=True)
+class Onward:
+    """Goes on with an empty history after the first part. At the top of a program only."""
+
+    part: Operation
+    then: Operation
+
+    async def run(self, play: Play, at: str) -> Any:
+        if not play.ctx.input:
+            await self.part.run(play, f"{at}.0")
+            play.ctx.continue_as_new(1)
+        return await self.then.run(play, f"{at}.1")
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        if not model.round:
+            yield from self.part.oracle(model, f"{at}.0")
+            raise Continued
+        return (yield from self.then.oracle(model, f"{at}.1"))
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A program to which something was added while it ran."""
+
+    part: Operation
+    added: Operation
+
+    async def run(self, play: Play, at: str) -> Any:
+        return [await self.part.run(play, at), await self.added.run(play, f"{at}+")]
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        return [(yield from self.part.oracle(model, at)), (yield from self.added.oracle(model, f"{at}+"))]
+
+
+@dataclass(frozen=True)
+class Other:
+    """Asks what no other operation asks, or nothing at all."""
+
+    is_silent: bool
+
+    async def run(self, play: Play, at: str) -> Any:
+        if not self.is_silent:
+            await play.ctx.aio_wait_for_event("of another program")
+
+    def oracle(self, model: Model, at: str) -> Steps:
+        raise NotImplementedError("it never gets that far")
 
 
 @dataclass(frozen=True)
@@ -310,8 +421,11 @@ class Select:
         )
 
     def oracle(self, model: Model, at: str) -> Steps:
-        place, value = yield from Race(self.parts).oracle(model, at)
-        return [f"part{place}", value]
+        tasks = [model.spawn(part.oracle(model, f"{at}.{place}")) for place, part in enumerate(self.parts)]
+        winner = yield First(tasks)
+        for task in tasks:
+            task.cancel(is_lost=tasks[winner].error is None)
+        return [f"part{winner}", tasks[winner].result()]
 
 
 @dataclass(frozen=True)
@@ -362,7 +476,7 @@ class Rethrow:
         try:
             value = yield from self.part.oracle(model, f"{at}.0")
         except FailedError as error:
-            if error.node is None:
+            if not error.nodes:
                 raise
             failure, value = error, "failed"
         values = [value, (yield from self.then.oracle(model, f"{at}.1"))]
@@ -385,7 +499,7 @@ class Try:
         try:
             return (yield from self.part.oracle(model, f"{at}.0"))
         except FailedError as failure:
-            if failure.node is None:
+            if not failure.nodes:
                 raise
             return "failed"
 

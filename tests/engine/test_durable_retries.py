@@ -13,6 +13,7 @@ from durable_nb import Context, Durable, DurableContext, TaskRunError
 from durable_nb.errors import FailedTaskRunExceptionGroup
 from durable_nb.tasks.task import Task
 from tests.engine.helpers import Bench, reach, view, wait_until
+from tests.engine.story import LEAVINGS, Story
 
 
 class Children:
@@ -265,3 +266,112 @@ def test_what_an_attempt_gave_up_is_asked_afresh_by_the_next(bench: Bench, leave
     durable.event.push("first", "there")
     assert durable.runs.get_run_ref(ref.workflow_run_id).result() == "there"
     assert bench.asks(ref) == [(1, 1, "event second"), (1, 2, "event first"), (2, 2, "event first")]
+
+
+# ---------------------------------------------------------------- failures that the code had not seen
+
+
+class Pair:
+    """Two children that fail once, in the order and at the moments that the test says."""
+
+    def __init__(self, bench: Bench, **options: Any) -> None:
+        self.bench = bench
+        self.ran: list[str] = []
+
+        def declare(durable: Durable) -> None:
+            @durable.durable_task()
+            async def gate(input: str, ctx: DurableContext) -> str:
+                self.ran.append(input)
+                if self.ran.count(input) == 1:
+                    await ctx.aio_wait_for_event(input)
+                    raise ValueError(f"{input} failed")
+                return input.upper()
+
+        async def body(_: Any, ctx: DurableContext) -> Any:
+            gate = ctx._engine.registry["gate"]
+            try:
+                return await asyncio.gather(gate.aio_run("a"), gate.aio_run("b"))
+            except TaskRunError:
+                await ctx.aio_wait_for_event("go on")
+                raise
+
+        self.story = Story(bench, body, declare=declare, **options)
+        wait_until(lambda: len(bench.rows("SELECT 1 FROM v_waits WHERE task = 'gate'")) == 2, what="two children")
+
+    def fail(self, name: str) -> None:
+        """Let a child fail, and wait until its parent has that in the log."""
+        self.story.push(name)
+        failed = "SELECT 1 FROM v_checkpoints WHERE task = 'story' AND error IS NOT NULL AND ask LIKE ?"
+        wait_until(lambda: self.bench.rows(failed, f'gate "{name}"%'), what=f"the failure of {name}")
+
+    def reach(self, retry_count: int) -> None:
+        reach(self.story.durable, self.story.ref, lambda run: run.retry_count == retry_count)
+
+
+@pytest.mark.parametrize("how", ["", *LEAVINGS])
+def test_a_failure_that_a_gather_has_swallowed_is_asked_afresh(bench: Bench, how: str) -> None:
+    pair = Pair(bench, retries=1)
+    pair.fail("a")
+    pair.fail("b")
+    pair.story.leave(how)
+    pair.story.push("go on")
+    assert pair.story.result() == ["A", "B"]
+    assert sorted(pair.ran) == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize("how", ["", "close", "crash"])
+def test_a_failure_that_comes_while_the_retry_is_put_off_is_asked_afresh(bench: Bench, how: str) -> None:
+    pair = Pair(bench, retries=1, backoff_factor=60.0)
+    pair.fail("a")
+    pair.story.push("go on")
+    pair.reach(1)
+    pair.fail("b")
+    pair.story.leave(how)
+    bench.clock.advance(100)
+    assert pair.story.result() == ["A", "B"]
+    assert bench.rows("SELECT input, count(*) FROM v_runs WHERE task = 'gate' GROUP BY input") == [('"a"', 2), ('"b"', 2)]
+
+
+def test_a_failure_that_comes_after_the_end_is_asked_afresh_by_a_replay(bench: Bench) -> None:
+    pair = Pair(bench)
+    pair.fail("a")
+    pair.story.push("go on")
+    reach(pair.story.durable, pair.story.ref, lambda run: run.status == "FAILED")
+    pair.fail("b")
+    pair.story.durable.runs.replay(pair.story.id)
+    assert pair.story.result() == ["A", "B"]
+    assert sorted(pair.ran) == ["a", "a", "b", "b"]
+
+
+def test_a_success_that_the_code_had_not_seen_is_kept(bench: Bench) -> None:
+    ran: list[str] = []
+
+    def declare(durable: Durable) -> None:
+        @durable.durable_task()
+        async def gate(input: str, ctx: DurableContext) -> str:
+            if ctx.invocation_count == 1:
+                ran.append(input)
+            await ctx.aio_wait_for_event(input)
+            if ran.count("a") == 1 and input == "a":
+                raise ValueError("a failed")
+            return input.upper()
+
+    async def body(_: Any, ctx: DurableContext) -> Any:
+        gate = ctx._engine.registry["gate"]
+        try:
+            return await asyncio.gather(gate.aio_run("a"), gate.aio_run("b"))
+        except TaskRunError:
+            await ctx.aio_wait_for_event("go on")
+            raise
+
+    story = Story(bench, body, declare=declare, retries=1)
+    wait_until(lambda: len(bench.rows("SELECT 1 FROM v_waits WHERE task = 'gate'")) == 2, what="two children")
+    story.push("a")
+    story.asked(3)
+    story.push("b")
+    story.push("go on")
+    reach(story.durable, story.ref, lambda run: run.retry_count == 1)
+    wait_until(lambda: len(bench.rows("SELECT 1 FROM v_waits WHERE task = 'gate'")) == 1, what="the second a")
+    story.push("a")
+    assert story.result() == ["A", "B"]
+    assert sorted(ran) == ["a", "a", "b"]

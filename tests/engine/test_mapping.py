@@ -45,6 +45,13 @@ def children(bench: Bench) -> list[str]:
     return [value.strip('"') for (value,) in bench.rows("SELECT input FROM v_runs WHERE task = 'gate' ORDER BY number")]
 
 
+def statuses(bench: Bench) -> dict[str, str]:
+    """Give what became of the children, by input, when the cancelled ones have had their time to end."""
+    going_on = "SELECT count(*) FROM v_runs WHERE task = 'gate' AND status = 'RUNNING' AND cancelled_at IS NOT NULL"
+    wait_until(lambda: bench.rows(going_on) == [(0,)], what="the end of the cancelled children")
+    return {name.strip('"'): status for name, status in bench.rows("SELECT input, status FROM v_runs WHERE task = 'gate'")}
+
+
 def wait_for(bench: Bench, names: list[str]) -> None:
     """Wait until exactly these children were begun, and wait for their event."""
     wait_until(lambda: children(bench) == names, what=f"{names}, but there are {children(bench)}")
@@ -79,7 +86,9 @@ def test_it_stops_when_enough_have_succeeded_and_gives_up_the_rest(bench: Bench,
     wait_for(bench, ["a", "bad", "c", "d", "e"])
     story.push("c")
     story.asked(6).leave(how)
-    assert bench.rows("SELECT node FROM v_checkpoints WHERE abandoned ORDER BY node") == [(1,), (5,)]
+    story.asked(6)
+    assert statuses(bench) == {"a": "CANCELLED", "bad": "FAILED", "c": "COMPLETED", "d": "COMPLETED", "e": "CANCELLED"}
+    assert bench.rows("SELECT node FROM v_checkpoints WHERE task = 'story' AND abandoned ORDER BY node") == [(1,), (5,)]
     story.push("end")
     assert story.result() == ["C", "D"]
 
@@ -204,9 +213,10 @@ def test_a_map_that_is_given_up_waits_for_none_of_its_children(bench: Bench, how
     story.leave(how)
     story.push("win")
     story.asked(7).leave(how)
-    assert bench.rows("SELECT node FROM v_checkpoints WHERE abandoned ORDER BY node") == [(1,), (2,), (3,), (4,), (5,)]
-    for name in "abcxy":
-        story.push(name)
+    story.asked(7)
+    given_up = bench.rows("SELECT node FROM v_checkpoints WHERE task = 'story' AND abandoned ORDER BY node")
+    assert given_up == [(1,), (2,), (3,), (4,), (5,)]
+    assert statuses(bench) == dict.fromkeys("abcxy", "CANCELLED")
     story.push("end")
     assert story.result() == "win"
 

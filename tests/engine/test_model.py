@@ -27,13 +27,18 @@ from tests.engine.programs import (
     Both,
     Bulk,
     Child,
+    Dag,
+    Edited,
     Either,
     Event,
     Gather,
     Group,
+    Map,
     Memo,
     Now,
+    Onward,
     Operation,
+    Other,
     Play,
     Race,
     Rethrow,
@@ -70,6 +75,10 @@ leaves: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Child, st.sampled_from([0, 0, 1, 2, 3, 4])),
     st.builds(Bulk, st.integers(1, 3)),
     st.builds(Stumble),
+    st.builds(Dag, st.integers(0, 2)),
+    st.builds(
+        Map, st.lists(st.sampled_from([0, 0, 2, 4]), min_size=1, max_size=4).map(tuple), st.integers(1, 3), st.integers(0, 2)
+    ),
 )
 
 
@@ -89,6 +98,7 @@ def composed(parts: st.SearchStrategy[Operation]) -> st.SearchStrategy[Operation
 
 
 programs = st.recursive(leaves, composed, max_leaves=10)
+mains = programs | st.builds(Onward, programs, programs)
 
 # ---------------------------------------------------------------- disturbances
 
@@ -127,11 +137,11 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Replay:
-    """The run is replayed, if it has ended by itself."""
+    """The run is replayed, if it has ended."""
 
     def do(self, drive: Drive) -> None:
         main = drive.world.models[drive.ref.number]
-        if main.is_ended and not main.is_cancelled:
+        if main.is_ended:
             drive.steer(lambda: drive.h.durable.runs.replay(drive.ref), "replayed", main.replay)
 
 
@@ -143,9 +153,55 @@ class Reset:
 
     def do(self, drive: Drive) -> None:
         main = drive.world.models[drive.ref.number]
-        if main.asks and not main.is_cancelled:
+        if main.asks:
             node = 1 + self.node % len(main.asks)
             drive.steer(lambda: drive.h.durable.runs.reset_durable_task(drive.ref, node), "reset", lambda: main.reset(node))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The code is replaced by code that asks the same so far, and something more in the end."""
+
+    added: Operation
+
+    def do(self, drive: Drive) -> None:
+        main = drive.world.models[drive.ref.number]
+        if not main.is_ended:
+            drive.program = Edited(drive.program, self.added)
+            drive.crash_all()
+            main.edit(drive.program)
+
+
+@dataclass(frozen=True)
+class EditBadly:
+    """The code is replaced by code that asks something else: the run is parked, and goes on when the old code is back."""
+
+    other: Other
+
+    def do(self, drive: Drive) -> None:
+        main = drive.world.models[drive.ref.number]
+        if main.is_ended or not any((main.owner(node), node) in drive.world.rows[main.number] for node in main.asks):
+            return
+        kept, drive.program = drive.program, self.other
+        drive.crash_all()
+        drive.h.settle()
+        blocked = drive.h.durable.runs.get(drive.ref).blocked_reason
+        assert blocked is not None and blocked.startswith("It diverged"), blocked
+        drive.program = kept
+        while drive.h.durable.runs.get(drive.ref).blocked_reason is not None:
+            with suppress(LogFailedError):  # a crash that was to come
+                drive.h.durable.runs.retake(drive.ref)
+            drive.h.settle()
+
+
+@dataclass(frozen=True)
+class Restore:
+    """The run is evicted, and taken into memory again though nothing has come for it."""
+
+    def do(self, drive: Drive) -> None:
+        drive.h.evict()
+        with suppress(LogFailedError):
+            drive.h.durable.runs.restore(drive.ref)
 
 
 @dataclass(frozen=True)
@@ -237,6 +293,9 @@ actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Advance, seconds),
     st.builds(Jump, seconds, st.booleans()),
     st.builds(Evict),
+    st.builds(Restore),
+    st.builds(Edit, leaves),
+    st.builds(EditBadly, st.builds(Other, st.booleans())),
     st.builds(Close, which),
     st.builds(Crash, which),
     st.builds(CrashAt, which, st.integers(1, 6), st.booleans()),
@@ -262,6 +321,8 @@ def parts_of(program: Any) -> tuple[Operation, ...]:
             return (program.part,)
         case Rethrow():
             return program.part, program.then
+        case Onward():
+            return program.part, program.then
         case Series() | Gather() | Race() | Select() | Group():
             return program.parts
         case _:
@@ -274,7 +335,7 @@ class Drive:
     def __init__(self, h: Harness, log: sqlite3.Connection, program: Operation, first: Action | None) -> None:
         self.h = h
         self.executed: Counter[str] = Counter()
-        self._program, self._subs = program, dict(subs(program, "p"))
+        self.program, self._subs = program, dict(subs(program, "p"))
         self._pushes = self._answers = self.resets = 0
         self._log = log
         self.apps = [h.durable]
@@ -282,7 +343,7 @@ class Drive:
         self.world = World(lambda sql, *values: log.execute(sql, values).fetchall(), h.clock.now())
         if first is not None:
             first.do(self)
-        self.ref = h.start(h.durable.tasks["main"])
+        self.ref = h.start(h.durable.tasks["main"], 0)
         self.world.add(self.ref.number, program, "p", MAIN_RETRIES)
 
     def serve(self, app: Durable) -> None:
@@ -300,17 +361,34 @@ class Drive:
 
         @app.durable_task(eviction_policy=policy)
         async def sub(input: dict[str, Any], ctx: DurableContext) -> Any:
-            return await self._subs[input["at"]].run(Play(ctx, child, sub, executed), f"{input['at']}.0")
+            return await self._subs[input["at"]].run(Play(ctx, child, sub, dag, executed), f"{input['at']}.0")
 
         @app.durable_task(eviction_policy=policy, retries=MAIN_RETRIES)
         async def main(input: Any, ctx: DurableContext) -> Any:
-            return await self._program.run(Play(ctx, child, sub, executed), "p")
+            return await self.program.run(Play(ctx, child, sub, dag, executed), "p")
+
+        dag = app.workflow(name="dag")
+
+        @dag.task()
+        async def first(input: dict[str, Any], ctx: Context) -> str:
+            return str(input["at"])
+
+        @dag.task(parents=[first])
+        async def left(input: dict[str, Any], ctx: Context) -> str:
+            if self.incarnation(ctx.workflow_run_id) < input["fails"]:
+                raise ValueError("left")
+            return f"left of {ctx.task_output(first)}"
+
+        @dag.durable_task(parents=[first])
+        async def right(input: dict[str, Any], ctx: DurableContext) -> str:
+            await ctx.aio_now()
+            return f"right of {ctx.task_output(first)}"
 
     def incarnation(self, run_id: str) -> int:
         """Give how many children were made before at the place of this one, from a connection of the calling thread's own."""
         with closing(sqlite3.connect(self.h.path)) as connection:
             sql = """SELECT count(*) FROM run JOIN run AS this ON this.id = ?
-                     WHERE run.task = 'child' AND run.input ->> 'at' = this.input ->> 'at' AND run.number < this.number"""
+                     WHERE run.task = this.task AND run.input ->> 'at' = this.input ->> 'at' AND run.number < this.number"""
             return int(connection.execute(sql, (run_id,)).fetchone()[0])
 
     def app(self, number: int) -> Durable:
@@ -320,6 +398,11 @@ class Drive:
             self.serve(self.apps[number])
             self.apps[number].open()
         return self.apps[number]
+
+    def crash_all(self) -> None:
+        """Kill every engine, so that whatever runs is entered again."""
+        for app in self.apps:
+            self.h.crash(app)
 
     def note(self, key: str) -> int:
         """Tell the oracle of an event that is pushed now; give its payload."""
@@ -415,7 +498,7 @@ sampled = settings(
 @pytest.mark.timeout(0 if WANTED else 300)
 @sampled
 @given(
-    program=programs,
+    program=mains,
     first=st.none() | st.builds(CrashAt, st.just(0), st.integers(1, 6), st.booleans()),
     then=st.lists(actions, max_size=6),
 )

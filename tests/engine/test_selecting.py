@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from durable_nb import Context, Durable, DurableContext, SleepCondition, TaskRunError, UserEventCondition, or_
 from durable_nb.errors import ArgumentError
-from tests.engine.helpers import Bench, reach
+from durable_nb.tasks.task import BulkItem
+from tests.engine.helpers import Bench, reach, wait_until
 from tests.engine.story import LEAVINGS, Story
 
 
@@ -163,3 +165,80 @@ def test_what_cannot_be_waited_for_is_refused(bench: Bench, named: dict[str, Any
     story = Story(bench, body)
     assert story.result() == "refused"
     assert bench.asks(story.ref) == []
+
+
+async def spawned(ctx: DurableContext, name: str, **options: Any) -> Any:
+    return await ctx._engine.registry["gate"].aio_run(name, **options)
+
+
+async def in_a_group(ctx: DurableContext, name: str) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(spawned(ctx, name))
+
+
+LOSERS: dict[str, tuple[Callable[[DurableContext], Any], str]] = {
+    "a child": (lambda ctx: spawned(ctx, "x"), "CANCELLED"),
+    "many": (lambda ctx: ctx._engine.registry["gate"].aio_run_many([BulkItem(input="x")]), "CANCELLED"),
+    "a map": (lambda ctx: ctx.aio_map(ctx._engine.registry["gate"], ["x"]), "CANCELLED"),
+    "a gather": (lambda ctx: asyncio.gather(spawned(ctx, "x"), spawned(ctx, "y")), "CANCELLED"),
+    "a group": (lambda ctx: in_a_group(ctx, "x"), "CANCELLED"),
+    "a select": (lambda ctx: ctx.aio_select(one=spawned(ctx, "x"), two=spawned(ctx, "y")), "CANCELLED"),
+    "a child that is kept": (lambda ctx: spawned(ctx, "x", cancel_with_parent=False), "RUNNING"),
+    "a child that is waited for elsewhere": (lambda ctx: spawned(ctx, "x", child_key="x"), "RUNNING"),
+}
+
+
+@pytest.mark.parametrize("how", ["", "close", "crash"])
+@pytest.mark.parametrize("loser", LOSERS)
+def test_children_that_lost_are_cancelled_unless_somebody_needs_them(bench: Bench, loser: str, how: str) -> None:
+    lost, expected = LOSERS[loser]
+
+    async def body(_: Any, ctx: DurableContext) -> Any:
+        other = asyncio.create_task(spawned(ctx, "x", child_key="x")) if "elsewhere" in loser else None
+        won = await ctx.aio_select(lost=lost(ctx), win=ctx.aio_wait_for_event("win"))
+        await ctx.aio_wait_for_event("end")
+        return won.name, await other if other else None
+
+    story = Story(bench, body, declare=declare)
+    begun = "SELECT count(*) FROM v_waits WHERE task = 'gate'"
+    wait_until(lambda: bench.rows(begun)[0][0] == 1 + (loser in ("a gather", "a select")), what="the wait of the children")
+    story.push("win")
+    ended = "SELECT DISTINCT status FROM v_runs WHERE task = 'gate'"
+    wait_until(lambda: bench.open_waits(story.ref) == ["end"], what="the last wait")
+    wait_until(lambda: bench.rows(ended) == [(expected,)], what=f"the children being {expected}")
+    story.leave(how)
+    story.push("end")
+    if expected == "RUNNING":
+        story.push("x")
+    assert story.result() == ["win", "x" if "elsewhere" in loser else None]
+
+
+@pytest.mark.parametrize("how", ["", *LEAVINGS])
+def test_a_retry_waits_for_the_children_that_a_failed_select_gave_up(bench: Bench, how: str) -> None:
+    """They were not cancelled: what they have done so far is not lost."""
+
+    async def body(_: Any, ctx: DurableContext) -> Any:
+        failing = ctx._engine.registry["fails" if ctx.retry_count == 0 else "gate"]
+        won = await ctx.aio_select(child=spawned(ctx, "x"), fails=failing.aio_run("never"))
+        return won.value
+
+    story = Story(bench, body, declare=declare, retries=1)
+    reach(story.durable, story.ref, lambda run: run.retry_count == 1)
+    story.asked(3).leave(how)
+    story.push("x")
+    assert story.result() == "x"
+    assert bench.rows("SELECT status FROM v_runs WHERE task = 'gate' ORDER BY number") == [("COMPLETED",), ("CANCELLED",)]
+
+
+def test_a_retry_does_not_spawn_again_what_a_select_had_cancelled(bench: Bench) -> None:
+    async def body(_: Any, ctx: DurableContext) -> Any:
+        won = await ctx.aio_select(child=spawned(ctx, "x"), win=ctx.aio_wait_for_event("win"))
+        if ctx.retry_count == 0:
+            raise OSError("once")
+        return won.name
+
+    story = Story(bench, body, declare=declare, retries=1)
+    wait_until(lambda: bench.rows("SELECT 1 FROM v_waits WHERE task = 'gate'"))
+    story.push("win")
+    assert story.result() == "win"
+    assert bench.count("run") - bench.rows("SELECT count(*) FROM run WHERE task = 'settle'")[0][0] == 2

@@ -144,7 +144,7 @@ CREATE TABLE checkpoint (
     recorded_at REAL,
     outcome     ANY,
     error       TEXT,                     -- JSON: type, message, trace; the outcome is then NULL
-    abandoned   INTEGER NOT NULL DEFAULT 0,  -- its own code stopped waiting for it
+    abandoned   INTEGER NOT NULL DEFAULT 0,  -- n: its own code stopped waiting for it when outcome n - 1 had been delivered
     conditions  TEXT,                     -- JSON: a wait's conditions, as they were registered; the open ones are rows of `wait`
     PRIMARY KEY (run, branch, node)
 ) STRICT, WITHOUT ROWID;
@@ -408,7 +408,7 @@ FROM run LEFT JOIN run AS parent ON parent.number = run.parent;
 
 CREATE VIEW v_checkpoints AS
 SELECT run.id AS run_id, run.task, checkpoint.branch, checkpoint.node, checkpoint.kind, checkpoint.ask, checkpoint.line, checkpoint.seq,
-       child.id AS child_id, checkpoint.abandoned,
+       child.id AS child_id, checkpoint.abandoned > 0 AS abandoned,
        CASE typeof(checkpoint.outcome) WHEN 'blob' THEN (SELECT body FROM payload WHERE hash = checkpoint.outcome)
             ELSE checkpoint.outcome END AS outcome,
        checkpoint.error, datetime(checkpoint.asked_at, 'unixepoch') AS asked_at,
