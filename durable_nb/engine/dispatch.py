@@ -63,6 +63,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._aged_at = engine.clock.now()
+        self._is_looking = False  # those who are queued come before those who are being made
+        self._wanted: set[Lane] = set(self._free)  # lanes for which runs may be ready that found no free slot
         self._is_short = False  # a durable run is ready and no durable slot is free
         self._is_draining = False
 
@@ -77,16 +79,16 @@ class Dispatcher:
 
         None, where others are queued for them, or where this engine does not serve the task.
         """
-        if self._wake.is_set() or task.name not in self._engine.registry or not self._engine.lifespan.is_entered:
+        if self._wake.is_set() or self._is_looking or task.name not in self._engine.registry or not self._engine.lifespan.is_entered:
             return 0
         taken = max(0, min(wanted, self._free[task.lane]))
         self._free[task.lane] -= taken
         return taken
 
     def give(self, lane: Lane, slots: int = 1) -> None:
-        """Give slots back, and look for runs that want them."""
+        """Give slots back, and look for runs that want them, where there may be any."""
         self._put(lane, slots)
-        if slots:
+        if slots and lane in self._wanted:
             self.look()
 
     def _put(self, lane: Lane, slots: int) -> None:
@@ -133,15 +135,26 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            self._is_looking = True
             for lane in self._free:
                 await self._claim(lane)
+            self._is_looking = False
 
     async def _claim(self, lane: Lane) -> None:
         engine = self._engine
         defined, restored = engine.registry.served(lane)
         if not (defined or restored) or not engine.lifespan.is_entered:
             return
-        free, at = max(0, self._free[lane]), engine.clock.now()
+        at = engine.clock.now()
+        is_work = await engine.reader.run(
+            lambda connection: queue.is_work(connection, home=engine.home, defined=defined, restored=restored, at=at)
+        )
+        if not is_work:  # most often; and a look takes no lock that other processes wait for
+            self._wanted.discard(lane)
+            self._is_short = self._is_short and lane != "durable"
+            return
+        self._wanted.add(lane)
+        free = max(0, self._free[lane])
 
         def work(connection: sqlite3.Connection) -> queue.Claimed:
             return queue.claim_ready(
@@ -159,6 +172,8 @@ class Dispatcher:
             self.start(claimed.claims, lane)
             if claimed.due_at is not None:
                 engine.timers.consider(claimed.due_at)
+            if len(claimed.claims) < free:
+                self._wanted.discard(lane)
             if claimed.has_let_in or len(claimed.claims) == free > 0:
                 self._wake.set()
         if lane == "durable" and self._free[lane] <= 0:

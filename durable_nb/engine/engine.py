@@ -273,6 +273,8 @@ class Engine:
             leave(self, number)
         for number in effects.left:
             leave(self, number)
+        if effects.has_room:
+            self.dispatcher.look()
         self.route(effects.completions)
 
     async def end_unowned(self, number: int, epoch: int, status: str, outcome: Outcome) -> None:

@@ -18,13 +18,18 @@ from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded
 from durable_nb.log.records import Claim
 
-FIND_READY = """
-SELECT number, gate, status, lineup FROM run INDEXED BY run_ready  -- else a task's whole past would be read
+READY = """
+FROM run INDEXED BY run_ready  -- else a task's whole past would be read
 WHERE ready_at <= :now AND gate > 0
   AND (task IN (SELECT value FROM json_each(:defined))
        OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
-  AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause))
+  AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause))"""
+
+FIND_READY = f"""
+SELECT number, gate, status, lineup {READY}
 ORDER BY priority DESC, ready_at, turn, number LIMIT :slots"""
+
+IS_WORK = f"SELECT EXISTS (SELECT 1 {READY}) OR EXISTS (SELECT 1 FROM freed)"
 
 CLAIM = """
 UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,
@@ -76,7 +81,7 @@ def claim_ready(
     another's.
 
     """
-    names = {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored)), "now": at}
+    names = _names(home, defined, restored, at)
     claims: list[Claim] = []
     let_in = limits.settle(connection, at=at)
     while len(claims) < slots:
@@ -99,6 +104,15 @@ def claim_ready(
         if not lineups and len(passed) == len(ready):
             break
     return Claimed(claims, let_in > 0, limits.next_due(connection))
+
+
+def is_work(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> bool:
+    """Whether a claim of these tasks would find anything to do: a ready run, or room for one that stands in a lineup."""
+    return bool(connection.execute(IS_WORK, _names(home, defined, restored, at)).fetchone()[0])
+
+
+def _names(home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> dict[str, object]:
+    return {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored)), "now": at}
 
 
 def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: float) -> int:

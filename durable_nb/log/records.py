@@ -148,22 +148,26 @@ class Effects:
     Attributes:
         ended: number, status and outcome of the runs that ended.
         left: numbers of the runs that were taken from their owner.
+        has_room: places were given back, so that others may be let in.
     """
 
     completions: list[Completion] = field(default_factory=list)
     ended: list[tuple[int, str, Outcome]] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
+    has_room: bool = False
 
     def add(self, other: Effects) -> None:
         """Take in what else the transaction did."""
         self.completions += other.completions
         self.ended += other.ended
         self.left += other.left
+        self.has_room |= other.has_room
 
     def clear(self) -> None:
         """Begin the transaction anew."""
         for kept in (self.completions, self.ended, self.left):
             kept.clear()
+        self.has_room = False
 
 
 Cut = tuple[int, list[int]]  # from which node a branch is asked afresh, and the nodes below it that are asked afresh as well
