@@ -79,7 +79,12 @@ class Dispatcher:
 
         None, where others are queued for them, or where this engine does not serve the task.
         """
-        if self._wake.is_set() or self._is_looking or task.name not in self._engine.registry or not self._engine.lifespan.is_entered:
+        if (
+            self._wake.is_set()
+            or self._is_looking
+            or task.name not in self._engine.registry
+            or not self._engine.lifespan.is_entered
+        ):
             return 0
         taken = max(0, min(wanted, self._free[task.lane]))
         self._free[task.lane] -= taken

@@ -361,16 +361,18 @@ class Engine:
         """Accept events in one transaction and match them; returns when every wait and listener before them was considered."""
         self._refuse_stopped()
         at = self.clock.now()
-        await self.writer.submit(lambda connection: [waits.accept(connection, event, at=at) for event in events])
-        reports = await self.matcher.match_all([(event.key, event.id) for event in events])
-        self.dispatcher.look()
+        wanted = await self.writer.submit(lambda connection: [waits.accept(connection, event, at=at) for event in events])
+        reports = [EventReport(event_id=event.id, key=event.key) for event in events]
+        if any(wanted):
+            await self.matcher.match_all([report for report, is_wanted in zip(reports, wanted, strict=True) if is_wanted])
+            self.dispatcher.look()
         return reports
 
     def match_soon(self, key: str) -> None:
         """Have the accepted events of a key matched."""
 
         async def match() -> None:
-            await self.matcher.match(key, "")
+            await self.matcher.match(key)
             self.dispatcher.look()
 
         self.begin(match())

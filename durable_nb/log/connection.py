@@ -109,10 +109,10 @@ def open_sqlite(path: Path, *, durability: Durability = "full", query_only: bool
 
 
 def grow_wal(connection: sqlite3.Connection, path: Path) -> None:
-    """Give the WAL its full length beforehand, where every commit is flushed: a flush that must also record a new length
-    takes nearly twice as long.
+    """Give the WAL its full length beforehand, where every commit is flushed.
 
-    It is done by a transaction larger than its cache that is rolled back: the frames are written, and count for nothing.
+    A flush that must also record a new length of the file takes nearly twice as long. It is done by a transaction larger than
+    its cache, which is rolled back: its frames are written, and count for nothing.
     """
     execute = connection.execute
     wal = path.with_name(f"{path.name}-wal")

@@ -29,7 +29,7 @@ FIND_READY = f"""
 SELECT number, gate, status, lineup {READY}
 ORDER BY priority DESC, ready_at, turn, number LIMIT :slots"""
 
-IS_WORK = f"SELECT EXISTS (SELECT 1 {READY}) OR EXISTS (SELECT 1 FROM freed)"
+IS_WORK = f"SELECT EXISTS (SELECT 1 {READY}) OR EXISTS (SELECT 1 FROM freed)"  # noqa: S608  a constant
 
 CLAIM = """
 UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,

@@ -289,6 +289,7 @@ class NewWait:
 
     Attributes:
         since: events that were accepted from then on count too, the latest of them first.
+        filter_fields, filter_value: what its expression wants to be equal (`engine.cel.equalities`), for the index.
     """
 
     item: int
@@ -301,6 +302,8 @@ class NewWait:
     expression: str | None = None
     schema: str | None = None
     since: float | None = None
+    filter_fields: str = ""
+    filter_value: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

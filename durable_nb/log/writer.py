@@ -87,7 +87,7 @@ class Writer:
         then: Callable[[T], None] | None,
         ended: Callable[[BaseException | None, Any], None],
     ) -> None:
-        """As `submit`, for whom awaits nothing: `ended` is called on the loop with what went wrong, or None and what `work` gave."""
+        """As `submit`, without a future: `ended` is called on the loop with what went wrong, or None, and what `work` gave."""
         item = Item(work, then, ended)
         if self._failed or self._is_closed:
             item.failure = self._failed or EngineStoppedError("The log was closed before this was written to it.")
@@ -133,7 +133,9 @@ class Writer:
             self._commits += 1
             if self._commits == COMMITS_BEFORE_GROWING:
                 self._connection.post(partial(grow_wal, path=self._path))
-        elif getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":  # another program has the write lock: nothing is lost, so wait on
+        elif (
+            getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY"
+        ):  # another program has the write lock: nothing is lost, so wait on
             logger.warning("%s durable_nb waits for it.", explain(error, self._path))
             self._waiting[:0] = batch
         else:
