@@ -2,9 +2,10 @@
 
 Invariant: **where an event holds other values than the filter wants, evaluating the filter gives false and no error**, so that
 leaving it out changes nothing. Hence only comparisons at the beginning count, joined by `&&`, of a field with a text, a number, a
-bool or null (and `has` of a field before it): nothing before them can use up the steps. And where a value cannot be told surely (a field is missing, a text is
-long, the values are beyond the limits), there is no value, and every filter is evaluated as if there were no index. Two values
-that CEL calls equal have one form here; two that it does not may share one by chance, since whatever is found is evaluated.
+bool or null (and `has` of a field among them): nothing before them can use up the steps. And where a value cannot be told surely
+(a field is missing, a text is long, the values are beyond the limits), there is no value, and every filter is evaluated as if
+there were no index. Two values that CEL calls equal have one form here; two that it does not may share one by chance, since
+whatever is found is evaluated.
 """
 
 from __future__ import annotations
