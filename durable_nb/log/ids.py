@@ -8,9 +8,8 @@ import time
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 
-RANDOM = (
-    random.Random()
-)  # of our own, since a notebook may seed the module's; asking the system each time costs a turn of the GIL
+# Our own, since a notebook may seed the module's; asking the system for each id would give away the interpreter each time.
+RANDOM = random.Random()  # noqa: S311  an id is no secret
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=RANDOM.seed)
 
