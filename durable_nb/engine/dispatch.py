@@ -62,6 +62,7 @@ class Dispatcher:
         self._returning: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in self._free}
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._going: set[int] = set()  # runs of ours of whose end nobody was told yet
         self._aged_at = engine.clock.now()
         self._is_looking = False  # those who are queued come before those who are being made
         self._wanted: set[Lane] = set(self._free)  # lanes for which runs may be ready that found no free slot
@@ -129,6 +130,14 @@ class Dispatcher:
         if self._is_short:
             self.look()
 
+    def is_going(self, number: int) -> bool:
+        """Whether a run is here, and whoever waits for its end will be told of it."""
+        return number in self._going
+
+    def ended(self, number: int) -> None:
+        """Be told that a run has ended, or was taken away."""
+        self._going.discard(number)
+
     def apply(self, effects: Effects) -> None:
         """Be told of runs that were cancelled for others."""
         self._engine.apply(effects)
@@ -187,6 +196,7 @@ class Dispatcher:
     def start(self, claims: Iterable[Claim], lane: Lane) -> None:
         """Run what was claimed; each has a slot of the lane already, which its task may have left since by a new definition."""
         for claim in claims:
+            self._going.add(claim.number)
             task = asyncio.get_running_loop().create_task(self._run(claim, lane), name=f"run {claim.id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -224,6 +234,7 @@ class Dispatcher:
         finally:
             engine.finishing.forget(claim)
             engine.early.pop(claim.number, None)
+            self._going.discard(claim.number)
             self.give(lane)
 
     async def _run_regular(self, claim: Claim, task: Task[Any], lane: Lane) -> None:
@@ -307,16 +318,19 @@ class Dispatcher:
             if _policy(item) and _policy(item).allow_capacity_eviction and item.is_waiting()
         ]
         waiting.sort(key=lambda item: (_policy(item).priority, item.rest_since))
-        for execution in waiting[:ready]:
-            await self.evict(execution)
+        await asyncio.gather(*[self.evict(execution) for execution in waiting[:ready]])  # in one transaction
 
     async def evict_old(self) -> None:
         """Evict runs that have waited for longer than their policy's ttl."""
         now = self._engine.clock.now()
-        for execution in list(self._engine.executions.values()):
-            policy = _policy(execution)
-            if policy and policy.ttl is not None and execution.rest_since + policy.ttl.total_seconds() <= now:
-                await self.evict(execution)
+        old = [
+            execution
+            for execution in self._engine.executions.values()
+            if (policy := _policy(execution))
+            and policy.ttl is not None
+            and execution.rest_since + policy.ttl.total_seconds() <= now
+        ]
+        await asyncio.gather(*[self.evict(execution) for execution in old])
 
     async def evict(self, execution: Execution) -> bool:
         """Evict a run if it waits, unless an outcome arrives first; give whether it was evicted."""

@@ -261,6 +261,7 @@ class Engine:
     def ended(self, number: int, status: str, outcome: Outcome) -> None:
         """Tell those who wait for a run, if it has ended."""
         if status in ENDED:
+            self.dispatcher.ended(number)
             self.streams.wake()
             for future in self.waiters.pop(number, ()):
                 if not future.done():
@@ -347,7 +348,8 @@ class Engine:
         future: asyncio.Future[tuple[str, Outcome]] = self.loop.create_future()
         self.waiters.setdefault(number, []).append(future)
         try:
-            self.ended(number, *await self.reader.run(lambda connection: runs.result_of(connection, number)))
+            if not self.dispatcher.is_going(number):
+                self.ended(number, *await self.reader.run(lambda connection: runs.result_of(connection, number)))
             if not future.done():
                 self.lifespan.refuse_failed()
             return await future

@@ -43,7 +43,7 @@ COUNT_READY = """
 SELECT count(*) FROM (
     SELECT 1 FROM run INDEXED BY run_ready
     WHERE ready_at <= ? AND gate > 0 AND task IN (SELECT value FROM json_each(?))
-      AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause)) LIMIT 100)"""
+      AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause)) LIMIT 500)"""
 
 # Of a time that the clock has not come to, though nothing put it off: a failed attempt's back-off did.
 AHEAD = """
@@ -116,7 +116,7 @@ def _names(home: str, defined: Sequence[str], restored: Sequence[str], at: float
 
 
 def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: float) -> int:
-    """Give how many runs of these tasks are ready, up to 100."""
+    """Give how many runs of these tasks are ready, up to 500."""
     return int(connection.execute(COUNT_READY, (at, json.dumps(list(tasks)))).fetchone()[0])
 
 

@@ -10,7 +10,8 @@ neither can be stopped, and most operators and functions would have to be replac
 
 The way through the package: `source` (text, literals read) → `grammar` (tree) → `compiler` (closures, made by `closures` and
 `macros` of the operations in `relations`, `arithmetic`, `containers` and `functions`) → `filter` (the values come in, the
-answer goes out); `equalities` tells an index which filters an event can do without. cel-python is loaded by the first expression that is not empty.
+answer goes out); `equalities` tells an index which filters an event can do without. cel-python is loaded by the first expression
+that is not empty.
 
 Values. JSON numbers written without a fraction are CEL ints, others are doubles; ints, uints and doubles compare by their
 mathematical value, everywhere (`==`, `<`, `in`, inside lists and maps), and values of other different types are unequal, not
