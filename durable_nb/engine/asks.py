@@ -14,12 +14,13 @@ from durable_nb.log.records import Ask, holdable
 from durable_nb.tasks.conditions import OrGroup, SleepCondition, describe
 from durable_nb.tasks.options import format_duration
 
+CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 WORDS = 300  # characters of an ask that the log keeps for people
 
 
 def ask_of(kind: str, words: str, *parts: object, line: int | None = None, label: str | None = None) -> Ask:
     """Make an ask; its fingerprint is of the kind and the parts (JSON values), not of the words."""
-    text = json.dumps([kind, parts], sort_keys=True, ensure_ascii=False)
+    text = CANONICAL.encode([kind, parts])
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return Ask(kind=kind, words=shorten(f"{words} ({label})" if label else words), fingerprint=digest, line=line)
 

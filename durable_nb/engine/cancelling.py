@@ -37,6 +37,7 @@ async def end_due(engine: Engine, now: float) -> None:
 
 def leave(engine: Engine, number: int) -> None:
     """Have a run's code left that may write nothing any more."""
+    engine.dispatcher.ended(number)  # perhaps elsewhere: whoever waits from now on has to look
     execution, regular = engine.executions.get(number), engine.regular_runs.get(number)
     if execution is not None:
         execution.leave()

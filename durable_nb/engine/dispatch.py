@@ -62,7 +62,10 @@ class Dispatcher:
         self._returning: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in self._free}
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._going: set[int] = set()  # runs of ours of whose end nobody was told yet
         self._aged_at = engine.clock.now()
+        self._is_looking = False  # those who are queued come before those who are being made
+        self._wanted: set[Lane] = set(self._free)  # lanes for which runs may be ready that found no free slot
         self._is_short = False  # a durable run is ready and no durable slot is free
         self._is_draining = False
 
@@ -77,16 +80,21 @@ class Dispatcher:
 
         None, where others are queued for them, or where this engine does not serve the task.
         """
-        if self._wake.is_set() or task.name not in self._engine.registry or not self._engine.lifespan.is_entered:
+        if (
+            self._wake.is_set()
+            or self._is_looking
+            or task.name not in self._engine.registry
+            or not self._engine.lifespan.is_entered
+        ):
             return 0
         taken = max(0, min(wanted, self._free[task.lane]))
         self._free[task.lane] -= taken
         return taken
 
     def give(self, lane: Lane, slots: int = 1) -> None:
-        """Give slots back, and look for runs that want them."""
+        """Give slots back, and look for runs that want them, where there may be any."""
         self._put(lane, slots)
-        if slots:
+        if slots and lane in self._wanted:
             self.look()
 
     def _put(self, lane: Lane, slots: int) -> None:
@@ -122,6 +130,14 @@ class Dispatcher:
         if self._is_short:
             self.look()
 
+    def is_going(self, number: int) -> bool:
+        """Whether a run is here, and whoever waits for its end will be told of it."""
+        return number in self._going
+
+    def ended(self, number: int) -> None:
+        """Be told that a run has ended, or was taken away."""
+        self._going.discard(number)
+
     def apply(self, effects: Effects) -> None:
         """Be told of runs that were cancelled for others."""
         self._engine.apply(effects)
@@ -133,15 +149,26 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            self._is_looking = True
             for lane in self._free:
                 await self._claim(lane)
+            self._is_looking = False
 
     async def _claim(self, lane: Lane) -> None:
         engine = self._engine
         defined, restored = engine.registry.served(lane)
         if not (defined or restored) or not engine.lifespan.is_entered:
             return
-        free, at = max(0, self._free[lane]), engine.clock.now()
+        at = engine.clock.now()
+        is_work = await engine.reader.run(
+            lambda connection: queue.is_work(connection, home=engine.home, defined=defined, restored=restored, at=at)
+        )
+        if not is_work:  # most often; and a look takes no lock that other processes wait for
+            self._wanted.discard(lane)
+            self._is_short = self._is_short and lane != "durable"
+            return
+        self._wanted.add(lane)
+        free = max(0, self._free[lane])
 
         def work(connection: sqlite3.Connection) -> queue.Claimed:
             return queue.claim_ready(
@@ -159,6 +186,8 @@ class Dispatcher:
             self.start(claimed.claims, lane)
             if claimed.due_at is not None:
                 engine.timers.consider(claimed.due_at)
+            if len(claimed.claims) < free:
+                self._wanted.discard(lane)
             if claimed.has_let_in or len(claimed.claims) == free > 0:
                 self._wake.set()
         if lane == "durable" and self._free[lane] <= 0:
@@ -167,6 +196,7 @@ class Dispatcher:
     def start(self, claims: Iterable[Claim], lane: Lane) -> None:
         """Run what was claimed; each has a slot of the lane already, which its task may have left since by a new definition."""
         for claim in claims:
+            self._going.add(claim.number)
             task = asyncio.get_running_loop().create_task(self._run(claim, lane), name=f"run {claim.id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -204,6 +234,7 @@ class Dispatcher:
         finally:
             engine.finishing.forget(claim)
             engine.early.pop(claim.number, None)
+            self._going.discard(claim.number)
             self.give(lane)
 
     async def _run_regular(self, claim: Claim, task: Task[Any], lane: Lane) -> None:
@@ -287,16 +318,19 @@ class Dispatcher:
             if _policy(item) and _policy(item).allow_capacity_eviction and item.is_waiting()
         ]
         waiting.sort(key=lambda item: (_policy(item).priority, item.rest_since))
-        for execution in waiting[:ready]:
-            await self.evict(execution)
+        await asyncio.gather(*[self.evict(execution) for execution in waiting[:ready]])  # in one transaction
 
     async def evict_old(self) -> None:
         """Evict runs that have waited for longer than their policy's ttl."""
         now = self._engine.clock.now()
-        for execution in list(self._engine.executions.values()):
-            policy = _policy(execution)
-            if policy and policy.ttl is not None and execution.rest_since + policy.ttl.total_seconds() <= now:
-                await self.evict(execution)
+        old = [
+            execution
+            for execution in self._engine.executions.values()
+            if (policy := _policy(execution))
+            and policy.ttl is not None
+            and execution.rest_since + policy.ttl.total_seconds() <= now
+        ]
+        await asyncio.gather(*[self.evict(execution) for execution in old])
 
     async def evict(self, execution: Execution) -> bool:
         """Evict a run if it waits, unless an outcome arrives first; give whether it was evicted."""

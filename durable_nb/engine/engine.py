@@ -261,6 +261,7 @@ class Engine:
     def ended(self, number: int, status: str, outcome: Outcome) -> None:
         """Tell those who wait for a run, if it has ended."""
         if status in ENDED:
+            self.dispatcher.ended(number)
             self.streams.wake()
             for future in self.waiters.pop(number, ()):
                 if not future.done():
@@ -273,6 +274,8 @@ class Engine:
             leave(self, number)
         for number in effects.left:
             leave(self, number)
+        if effects.has_room:
+            self.dispatcher.look()
         self.route(effects.completions)
 
     async def end_unowned(self, number: int, epoch: int, status: str, outcome: Outcome) -> None:
@@ -345,7 +348,8 @@ class Engine:
         future: asyncio.Future[tuple[str, Outcome]] = self.loop.create_future()
         self.waiters.setdefault(number, []).append(future)
         try:
-            self.ended(number, *await self.reader.run(lambda connection: runs.result_of(connection, number)))
+            if not self.dispatcher.is_going(number):
+                self.ended(number, *await self.reader.run(lambda connection: runs.result_of(connection, number)))
             if not future.done():
                 self.lifespan.refuse_failed()
             return await future
@@ -359,16 +363,18 @@ class Engine:
         """Accept events in one transaction and match them; returns when every wait and listener before them was considered."""
         self._refuse_stopped()
         at = self.clock.now()
-        await self.writer.submit(lambda connection: [waits.accept(connection, event, at=at) for event in events])
-        reports = await self.matcher.match_all([(event.key, event.id) for event in events])
-        self.dispatcher.look()
+        wanted = await self.writer.submit(lambda connection: [waits.accept(connection, event, at=at) for event in events])
+        reports = [EventReport(event_id=event.id, key=event.key) for event in events]
+        if any(wanted):
+            await self.matcher.match_all([report for report, is_wanted in zip(reports, wanted, strict=True) if is_wanted])
+            self.dispatcher.look()
         return reports
 
     def match_soon(self, key: str) -> None:
         """Have the accepted events of a key matched."""
 
         async def match() -> None:
-            await self.matcher.match(key, "")
+            await self.matcher.match(key)
             self.dispatcher.look()
 
         self.begin(match())

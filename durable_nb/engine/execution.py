@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable_nb.engine.continuing import onward_of
@@ -222,11 +223,11 @@ class Execution:
         asked_at = self.engine.clock.now()
 
         def done(connection: sqlite3.Connection) -> list[Completion]:
-            self.fence(connection)
             if write is not None:
                 write(connection)
-            place, at = (self.claim.number, self.claim.branch, node), self.engine.clock.now()
-            return [checkpoints.add_done(connection, *place, ask, outcome, asked_at=asked_at, at=at)]
+            claim, at = self.claim, self.engine.clock.now()
+            place = (claim.number, claim.branch, node)
+            return [checkpoints.add_done(connection, *place, ask, outcome, epoch=claim.epoch, asked_at=asked_at, at=at)]
 
         self._inline += 1
         try:
@@ -318,14 +319,13 @@ class Execution:
         Args:
             tell: is given what it has brought about. after: whether it was committed.
         """
-        done = self.engine.writer.submit(work, tell)
-        done.add_done_callback(lambda done: self._check_written(done, after), context=contextvars.Context())
+        self.engine.writer.post(work, tell, partial(self._check_written, after))
 
-    def _check_written(self, done: asyncio.Future[Any], after: Callable[[bool], None]) -> None:
+    def _check_written(self, after: Callable[[bool], None], refusal: BaseException | None, _: object) -> None:
         """Leave, when a write was refused: another worker owns the run, the log failed, or it cannot hold what was asked."""
-        after(done.exception() is None)
-        if done.exception() is not None and self._is_inside:
-            self._refused = done.exception()
+        after(refusal is None)
+        if refusal is not None and self._is_inside:
+            self._refused = refusal
             self.leave()
 
     # ------------------------------------------------------------ delivering

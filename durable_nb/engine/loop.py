@@ -15,6 +15,7 @@ import asyncio
 import contextvars
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, TypeVarTuple, cast
@@ -41,13 +42,13 @@ class Moves:
 
     def __init__(self, at_rest: Callable[[], None]) -> None:
         self._at_rest = at_rest
-        self._scheduled: set[asyncio.Handle] = set()
+        self._scheduled: deque[asyncio.Handle] = deque()  # in the order in which the loop calls them
         self.tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def any(self) -> bool:
         """Whether some coroutine of the run can move by itself."""
-        return any(not handle.cancelled() for handle in self._scheduled)
+        return bool(self._scheduled) and any(not handle.cancelled() for handle in self._scheduled)
 
     def schedule(
         self,
@@ -57,23 +58,20 @@ class Moves:
         context: contextvars.Context | None,
     ) -> asyncio.Handle:
         """Schedule a callback as a move."""
-
-        def move() -> None:
-            self._scheduled.discard(handle)
-            try:
-                callback(*args)
-            except (
-                SystemExit,
-                KeyboardInterrupt,
-            ):  # raised by a task: asyncio has kept it as the task's outcome, and the loop lives on
-                logger.debug("A task raised SystemExit or KeyboardInterrupt.", exc_info=True)
-            finally:
-                if not self.any:
-                    self._at_rest()
-
-        handle = call_soon(move, context=context)
-        self._scheduled.add(handle)
+        handle = call_soon(self._move, callback, args, context=context)
+        self._scheduled.append(handle)
         return handle
+
+    def _move(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        while self._scheduled.popleft().cancelled():  # what was cancelled is not called; the first that was not is this one
+            pass
+        try:
+            callback(*args)
+        except (SystemExit, KeyboardInterrupt):  # raised by a task: asyncio has kept it as its outcome, and the loop lives on
+            logger.debug("A task raised SystemExit or KeyboardInterrupt.", exc_info=True)
+        finally:
+            if not self.any:
+                self._at_rest()
 
     def add_task(self, task: asyncio.Task[Any]) -> None:
         """Remember a task for as long as it lives."""

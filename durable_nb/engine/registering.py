@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from durable_nb.engine.cel import compile_filter
 from durable_nb.log import checkpoints, waits
 from durable_nb.log.records import Ask, Completion, NewWait
 from durable_nb.tasks.payload import check_text
@@ -40,6 +42,7 @@ def register(
         for text in (wait.name, wait.key, wait.scope, wait.expression):
             if text is not None:
                 check_text(text, of="a name in a wait")
+    new_waits = [indexed(wait) for wait in new_waits]
     engine, claim = execution.engine, execution.claim
 
     def write(connection: sqlite3.Connection, node: int) -> Completion | None:
@@ -55,3 +58,11 @@ def register(
             engine.matcher.look_back_soon()
 
     return execution.ask(ask, write, after)
+
+
+def indexed(wait: NewWait) -> NewWait:
+    """Give a condition with what the index needs of its filter."""
+    equalities = compile_filter(wait.expression).equalities if wait.expression else None
+    if equalities is None:
+        return wait
+    return replace(wait, filter_fields=equalities.fields, filter_value=equalities.value)

@@ -23,11 +23,13 @@ class Reservation:
         self._lane: Lane = task.lane if task else "loop"
         self._slots = dispatcher.reserve(task, wanted) if task else 0
         self._claims: list[Claim] = []
+        self._taken = 0  # runs that were written
         self._effects = Effects()
 
     def clear(self) -> None:
         """Begin the transaction."""
         self._claims.clear()
+        self._taken = 0
         self._effects.clear()
 
     @property
@@ -37,6 +39,7 @@ class Reservation:
 
     def take(self, claim: Claim | None, effects: Effects) -> None:
         """Give a slot to a run that was written and claimed; keep in mind what became of others for it."""
+        self._taken += 1
         if claim is not None:
             self._claims.append(claim)
         self._effects.add(effects)
@@ -48,4 +51,5 @@ class Reservation:
         self._dispatcher.give(self._lane, self._slots - len(started))
         if is_written:
             self._dispatcher.apply(self._effects)
-        self._dispatcher.look()
+            if len(started) < self._taken:
+                self._dispatcher.look()

@@ -100,6 +100,7 @@ async def fail(engine: Engine, claim: Claim, task: Task[Any], error: BaseExcepti
 
     if await engine.writer.submit(work):
         engine.timers.consider(ready_at)
+        engine.dispatcher.look()
     else:
         await finish(engine, claim, "CANCELLED", Outcome(), worked=worked)
 

@@ -88,10 +88,12 @@ class Triggers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def prepare(self, event: AcceptedEvent, payload: Any, metadata: dict[str, Any]) -> Starts:
+    async def prepare(
+        self, event: AcceptedEvent, listeners: Sequence[triggers.Listener], payload: Any, metadata: dict[str, Any]
+    ) -> Starts:
         """Give the runs that an event starts. Nothing is written."""
         engine, starts = self._engine, Starts(self._engine, event)
-        for listener in await engine.reader.run(lambda connection: triggers.listeners_of(connection, event)):
+        for listener in listeners:
             try:
                 task = engine.registry.get(listener.task) or Declared.from_json(listener.task, listener.declaration)
                 verdict = await self._judge(task, event, payload, metadata)

@@ -13,6 +13,7 @@ from typing import Any
 
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import NEVER, Ask, Completion, Failure, Outcome, Recorded
+from durable_nb.log.runs import stale
 
 INSERT_ASK = """
 INSERT INTO checkpoint (run, branch, node, kind, ask, fingerprint, line, child, asked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -26,6 +27,8 @@ UPDATE run SET last_seq = last_seq + 1,
                ready_at = CASE WHEN owner IS NULL AND status = 'RUNNING' AND blocked_reason IS NULL
                                THEN coalesce(ready_at, ?) ELSE ready_at END
 WHERE number = ? RETURNING last_seq, owner"""
+
+NEXT_SEQ_OF_OWNER = "UPDATE run SET last_seq = last_seq + 1 WHERE number = ? AND epoch = ? RETURNING last_seq, owner"
 
 SATISFY = """
 UPDATE checkpoint SET seq = ?, recorded_at = ?, outcome = ?, error = ?
@@ -55,10 +58,26 @@ def add_ask(
 
 
 def add_done(
-    connection: sqlite3.Connection, run: int, branch: int, node: int, ask: Ask, outcome: Outcome, *, asked_at: float, at: float
+    connection: sqlite3.Connection,
+    run: int,
+    branch: int,
+    node: int,
+    ask: Ask,
+    outcome: Outcome,
+    *,
+    epoch: int | None = None,
+    asked_at: float,
+    at: float,
 ) -> Completion:
-    """Write an ask together with its outcome, in one row: memo and step."""
-    seq, owner = next_seq(connection, run, at)
+    """Write an ask together with its outcome, in one row: memo and step.
+
+    Args:
+        epoch: the owner's, where this is how it shows it; None where the transaction has seen it.
+
+    Raises:
+        StaleEpochError: the epoch is not the run's.
+    """
+    seq, owner = next_seq(connection, run, at) if epoch is None else _next_seq_of_owner(connection, run, epoch)
     error = outcome.failure.to_json() if outcome.failure else None
     value = stored(connection, outcome.value)
     connection.execute(
@@ -186,6 +205,14 @@ def next_seq(connection: sqlite3.Connection, run: int, at: float) -> tuple[int, 
     """Take a run's next place in its order of delivery; give it with the run's owner. Where nobody owns it, it becomes ready."""
     seq, owner = connection.execute(NEXT_SEQ, (at, run)).fetchone()
     return seq, owner
+
+
+def _next_seq_of_owner(connection: sqlite3.Connection, run: int, epoch: int) -> tuple[int, str | None]:
+    """As `fence` and `next_seq`, in one statement."""
+    row = connection.execute(NEXT_SEQ_OF_OWNER, (run, epoch)).fetchone()
+    if row is None:
+        raise stale(run, epoch)
+    return row[0], row[1]
 
 
 def _recorded(connection: sqlite3.Connection, row: tuple[Any, ...], branch: int) -> Recorded:

@@ -4,7 +4,7 @@ Invariants: a file that is not a log of ours, or is newer than this code, is ref
 created wholly, in one transaction, or not at all; an existing file is opened by SQLite only, since closing any other descriptor
 of it would drop the locks that this process holds on it (POSIX), and another process could then reset the WAL under us.
 
-aiosqlite gives each connection a thread and runs callables on it one after another. `Connection.run` hands it a whole
+aiosqlite gives each connection a thread and runs callables on it one after another. `Connection` hands it a whole
 transaction as *one* callable, since a hop between threads costs more than most statements; that entry is private in
 aiosqlite, so it is touched only here.
 """
@@ -12,10 +12,12 @@ aiosqlite, so it is touched only here.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -27,11 +29,17 @@ from durable_nb.errors import EngineStoppedError, LogBusyError, LogError, LogUnw
 from durable_nb.log.ids import new_id
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 Durability = Literal["full", "relaxed"]
 
 APPLICATION_ID = 0x64_6E_62_31  # "dnb1"
 BUSY_SECONDS = 30.0
 SQLITE_HEADER_BYTES = 100
+WAL_BYTES = 4_200_000  # of the thousand pages after which SQLite copies the WAL into the file and begins it again
+FULL = 2  # PRAGMA synchronous
+
+
+CLOSED = "The log was closed before this was done; a later call opens it again."
 
 
 class Connection:
@@ -48,9 +56,20 @@ class Connection:
             EngineStoppedError: it was closed.
         """
         if self._is_closed:
-            raise EngineStoppedError("The log was closed before this was done; a later call opens it again.")
+            raise EngineStoppedError(CLOSED)
         connection = self._connection
         return await connection._execute(work, connection._conn)  # type: ignore[no-any-return, no-untyped-call]
+
+    def post(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Have `work` done with the raw connection on its thread. It raises nothing, and tells by itself that it is done.
+
+        Raises:
+            EngineStoppedError: it was closed.
+        """
+        if self._is_closed:
+            raise EngineStoppedError(CLOSED)
+        connection = self._connection
+        connection._tx.put_nowait((None, partial(work, connection._conn)))
 
     async def close(self) -> None:
         """Finish what is queued and close."""
@@ -87,6 +106,29 @@ def open_sqlite(path: Path, *, durability: Durability = "full", query_only: bool
         connection.close()
         raise
     return connection
+
+
+def grow_wal(connection: sqlite3.Connection, path: Path) -> None:
+    """Give the WAL its full length beforehand, where every commit is flushed.
+
+    A flush that must also record a new length of the file takes nearly twice as long. It is done by a transaction larger than
+    its cache, which is rolled back: its frames are written, and count for nothing.
+    """
+    execute = connection.execute
+    wal = path.with_name(f"{path.name}-wal")
+    if execute("PRAGMA synchronous").fetchone()[0] < FULL or not wal.exists() or wal.stat().st_size >= WAL_BYTES:
+        return
+    (pages,) = execute("PRAGMA cache_size").fetchone()
+    execute("PRAGMA cache_size = 10")
+    try:
+        execute("BEGIN IMMEDIATE")
+        execute("INSERT INTO artifact VALUES (x'', zeroblob(?))", (WAL_BYTES,))
+    except sqlite3.OperationalError:  # no room, or another program writes: whoever must write is told of it
+        logger.debug("The WAL was not lengthened.", exc_info=True)
+    finally:
+        if connection.in_transaction:
+            execute("ROLLBACK")
+        execute(f"PRAGMA cache_size = {pages}")
 
 
 def prepare(path: Path) -> tuple[str, bool]:
@@ -194,7 +236,7 @@ def statements(script: str) -> list[str]:
     return found
 
 
-def explain(error: Exception, path: Path) -> LogError:
+def explain(error: BaseException, path: Path) -> LogError:
     """Give SQLite's error as a sentence that says what to do."""
     match getattr(error, "sqlite_errorname", ""):
         case name if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

@@ -35,7 +35,7 @@ FROM checkpoint WHERE run = :old AND branch = :branch AND node = :node"""
 
 COPY_WAITS = """
 INSERT INTO wait SELECT :new, 1, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor, since,
-                        nullif(matched_at, -1.0), data, event, filter_error
+                        nullif(matched_at, -1.0), data, event, filter_error, filter_fields, filter_value
 FROM wait WHERE run = :old AND branch = :branch AND node = :node"""
 
 COPY_MATCHED = """

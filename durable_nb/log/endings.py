@@ -22,7 +22,7 @@ from durable_nb.log.runs import fence
 END = """
 UPDATE run SET status = ?, output = ?, error = ?, finished_at = ?, worked = ?, due_at = NULL, blocked_reason = NULL,
                owner = NULL, ready_at = NULL, is_evicted = 0, epoch = epoch + 1
-WHERE number = ?"""
+WHERE number = ? RETURNING lineup IS NOT NULL"""
 
 OPEN_CHILDREN = """
 SELECT number FROM run WHERE parent = ? AND status IN ('QUEUED', 'RUNNING') AND cancel_with_parent ORDER BY number"""
@@ -160,7 +160,8 @@ def _end(
     error = outcome.failure.to_json() if outcome.failure else None
     if worked is None:
         (worked,) = connection.execute("SELECT worked FROM run WHERE number = ?", (number,)).fetchone()
-    connection.execute(END, (status, stored(connection, outcome.value), error, at, worked, number))
+    (had_place,) = connection.execute(END, (status, stored(connection, outcome.value), error, at, worked, number)).fetchone()
+    effects.has_room |= bool(had_place)
     if status == "COMPLETED":
         left = connection.execute("DELETE FROM wait WHERE run = ? RETURNING branch, node", (number,)).fetchall()
         connection.executemany(GIVE_UP, [(number, *place) for place in set(left)])

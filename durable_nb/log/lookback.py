@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from durable_nb.log.payloads import loaded
 from durable_nb.log.records import AcceptedEvent, Completion
-from durable_nb.log.waits import Candidate, satisfy
+from durable_nb.log.waits import KEEP_ERROR, Candidate, satisfy
 
 NEXT_WAIT = """
 SELECT run, branch, node, item, expression, schema, key, scope, floor, since FROM wait INDEXED BY wait_back
@@ -21,7 +21,6 @@ EARLIER = """
 SELECT seq, id, key, scope, payload, metadata, accepted_at FROM event
 WHERE key = ? AND scope = ? AND seq < ? AND accepted_at >= ? ORDER BY seq DESC LIMIT ?"""
 
-UPDATE_ERROR = "UPDATE wait SET filter_error = ? WHERE run = ? AND branch = ? AND node = ? AND item = ?"
 END = "UPDATE wait SET since = NULL WHERE run = ? AND branch = ? AND node = ? AND item = ?"
 
 
@@ -67,7 +66,7 @@ def end(
     """Satisfy the wait by the event that was found, or take down that its window holds none."""
     place = back.candidate.place
     if error is not None:
-        connection.execute(UPDATE_ERROR, (error, *place))
+        connection.execute(KEEP_ERROR, (error, *place))
     if found is None:
         connection.execute(END, place)
         return []

@@ -19,13 +19,18 @@ from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded
 from durable_nb.log.records import Claim
 
-FIND_READY = """
-SELECT number, gate, status, lineup FROM run INDEXED BY run_ready  -- else a task's whole past would be read
+READY = """
+FROM run INDEXED BY run_ready  -- else a task's whole past would be read
 WHERE ready_at <= :now AND gate > 0
   AND (task IN (SELECT value FROM json_each(:defined))
        OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
-  AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause))
+  AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause))"""
+
+FIND_READY = f"""
+SELECT number, gate, status, lineup {READY}
 ORDER BY priority DESC, ready_at, turn, number LIMIT :slots"""
+
+IS_WORK = f"SELECT EXISTS (SELECT 1 {READY}) OR EXISTS (SELECT 1 FROM freed)"  # noqa: S608  a constant
 
 CLAIM = """
 UPDATE run SET owner = :worker, epoch = epoch + 1, status = 'RUNNING', is_evicted = 0, ready_at = NULL, queue_seen_at = NULL,
@@ -39,7 +44,7 @@ COUNT_READY = """
 SELECT count(*) FROM (
     SELECT 1 FROM run INDEXED BY run_ready
     WHERE ready_at <= ? AND gate > 0 AND task IN (SELECT value FROM json_each(?))
-      AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause)) LIMIT 100)"""
+      AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause)) LIMIT 500)"""
 
 # Of a time that the clock has not come to, though nothing put it off: a failed attempt's back-off did.
 AHEAD = """
@@ -77,7 +82,7 @@ def claim_ready(
     another's.
 
     """
-    names = {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored)), "now": at}
+    names = _names(home, defined, restored, at)
     claims: list[Claim] = []
     let_in = limits.settle(connection, at=at)
     while len(claims) < slots:
@@ -115,8 +120,17 @@ def _entered(connection: sqlite3.Connection, claim: Claim, worker: str, *, is_ne
     return replace(claim, branch=branch)
 
 
+def is_work(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> bool:
+    """Whether a claim of these tasks would find anything to do: a ready run, or room for one that stands in a lineup."""
+    return bool(connection.execute(IS_WORK, _names(home, defined, restored, at)).fetchone()[0])
+
+
+def _names(home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> dict[str, object]:
+    return {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored)), "now": at}
+
+
 def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: float) -> int:
-    """Give how many runs of these tasks are ready, up to 100."""
+    """Give how many runs of these tasks are ready, up to 500."""
     return int(connection.execute(COUNT_READY, (at, json.dumps(list(tasks)))).fetchone()[0])
 
 

@@ -7,7 +7,8 @@ entry has one row in `TRANSITIONS`; an entry of a kind that has none is an error
 meaning.
 
 Not rebuilt, since they are measured and not decided: `queued` and `queue_seen_at` (how long a run has stood in the queue) and a
-wait's `filter_error` (shown to people). Nor what only says how far some work has come, which is done once more where it is lost:
+wait's `filter_error` (shown to people); nor a wait's `filter_fields` and `filter_value`, which its expression gives, and without
+which it is found as well. Nor what only says how far some work has come, which is done once more where it is lost:
 `gate` and `turn` (with `place` and `lineup`: who goes in first; putting every unclaimed run back in its lineup, as the trigger
 `run_back` does, gives each its turn again), a wait's `since` (events of its past that are still to be looked at), and
 `signature` (made again whenever somebody trusts the run).

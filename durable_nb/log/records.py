@@ -150,22 +150,26 @@ class Effects:
     Attributes:
         ended: number, status and outcome of the runs that ended.
         left: numbers of the runs that were taken from their owner.
+        has_room: places were given back, so that others may be let in.
     """
 
     completions: list[Completion] = field(default_factory=list)
     ended: list[tuple[int, str, Outcome]] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
+    has_room: bool = False
 
     def add(self, other: Effects) -> None:
         """Take in what else the transaction did."""
         self.completions += other.completions
         self.ended += other.ended
         self.left += other.left
+        self.has_room |= other.has_room
 
     def clear(self) -> None:
         """Begin the transaction anew."""
         for kept in (self.completions, self.ended, self.left):
             kept.clear()
+        self.has_room = False
 
 
 class Cut(NamedTuple):
@@ -298,6 +302,7 @@ class NewWait:
 
     Attributes:
         since: events that were accepted from then on count too, the latest of them first.
+        filter_fields, filter_value: what its expression wants to be equal (`engine.cel.equalities`), for the index.
     """
 
     item: int
@@ -310,6 +315,8 @@ class NewWait:
     expression: str | None = None
     schema: str | None = None
     since: float | None = None
+    filter_fields: str = ""
+    filter_value: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

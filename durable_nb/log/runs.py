@@ -149,7 +149,12 @@ def fence(connection: sqlite3.Connection, number: int, epoch: int) -> None:
     """
     row = connection.execute("SELECT epoch FROM run WHERE number = ?", (number,)).fetchone()
     if row is None or row[0] != epoch:
-        raise StaleEpochError(f"Run number {number} is not owned by this worker any more (epoch {epoch}): its write was refused.")
+        raise stale(number, epoch)
+
+
+def stale(number: int, epoch: int) -> StaleEpochError:
+    """Make the error of a write that is refused."""
+    return StaleEpochError(f"Run number {number} is not owned by this worker any more (epoch {epoch}): its write was refused.")
 
 
 def retry(

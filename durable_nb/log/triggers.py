@@ -19,6 +19,11 @@ SELECT task, pattern, declaration FROM listener WHERE is_wild = 0 AND pattern = 
 UNION ALL
 SELECT task, pattern, declaration FROM listener WHERE is_wild = 1 AND floor < :seq ORDER BY task"""
 
+PATTERNS = """
+SELECT pattern FROM listener WHERE is_wild = 0 AND pattern = ?
+UNION ALL
+SELECT pattern FROM listener WHERE is_wild = 1"""
+
 LISTEN = """
 INSERT INTO listener (task, pattern, is_wild, declaration, floor)
 VALUES (?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM event))
@@ -58,6 +63,12 @@ def listeners_of(connection: sqlite3.Connection, event: AcceptedEvent) -> list[L
     """Give the tasks that listened to an event's key when it was accepted, each once."""
     rows = connection.execute(LISTENERS, {"key": event.key, "seq": event.seq}).fetchall()
     return list({task: Listener(task, text) for task, pattern, text in rows if fits(pattern, event.key)}.values())
+
+
+def is_listened(connection: sqlite3.Connection, key: str) -> bool:
+    """Whether some task listens to an event's key."""
+    rows = connection.execute(PATTERNS, (key,)).fetchall()
+    return any(fits(pattern, key) for (pattern,) in rows)
 
 
 def fits(pattern: str, key: str) -> bool:

@@ -10,24 +10,43 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from durable_nb.log.checkpoints import complete
 from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import AcceptedEvent, Completion, Failure, NewEvent, NewWait, Outcome
+from durable_nb.log.triggers import is_listened
 
 INSERT_WAIT = """
-INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor, since)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO wait (run, branch, node, item, group_number, kind, name, due_at, key, scope, expression, schema, floor, since,
+                  filter_fields, filter_value)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 KEEP_CONDITIONS = "UPDATE checkpoint SET conditions = ? WHERE run = ? AND branch = ? AND node = ?"
 
+# The fields that the filters of a key compare: a jump in the index from each to the next.
+FIELDS = """
+WITH RECURSIVE compared (fields) AS (
+    SELECT min(filter_fields) FROM wait INDEXED BY wait_key
+    WHERE key = :key AND matched_at IS NULL AND filter_fields >= :fields
+    UNION ALL
+    SELECT (SELECT min(filter_fields) FROM wait INDEXED BY wait_key
+            WHERE key = :key AND matched_at IS NULL AND filter_fields > compared.fields)
+    FROM compared WHERE compared.fields IS NOT NULL
+)
+SELECT fields FROM compared WHERE fields IS NOT NULL"""
+
 CANDIDATES = """
-SELECT run, branch, node, item, expression, schema FROM wait
-WHERE key = :key AND matched_at IS NULL AND floor < :seq AND (scope IS NULL OR scope = :scope)
-  AND (run, branch, node, item) > (:run, :branch, :node, :item)
-ORDER BY run, branch, node, item LIMIT :limit"""
+SELECT run, branch, node, item, expression, schema, filter_value FROM wait INDEXED BY wait_key
+WHERE key = :key AND filter_fields = :fields AND matched_at IS NULL
+  AND (filter_value, run, branch, node, item) > (:value, :run, :branch, :node, :item) AND filter_value <= :last
+  AND floor < :seq AND (scope IS NULL OR scope = :scope)
+ORDER BY filter_value, run, branch, node, item LIMIT :limit"""
+
+KEEP_ERROR = "UPDATE wait SET filter_error = ? WHERE run = ? AND branch = ? AND node = ? AND item = ?"
+
+IS_AWAITED = "SELECT EXISTS (SELECT 1 FROM wait INDEXED BY wait_key WHERE key = ? AND matched_at IS NULL)"
 
 SATISFY = """
 UPDATE wait SET matched_at = ?, data = ?, event = ?
@@ -36,14 +55,21 @@ WHERE run = ? AND branch = ? AND node = ? AND item = ? AND matched_at IS NULL"""
 # By the index of pending events, else all that were ever accepted would be read.
 NEXT_PENDING = """
 SELECT seq, id, key, scope, payload, metadata, accepted_at, priority FROM event INDEXED BY event_pending
-WHERE matched = 0 AND (:key IS NULL OR key = :key) AND accepted_at <= :before ORDER BY seq LIMIT 1"""
+WHERE matched = 0 AND key = ? AND seq > ? ORDER BY seq LIMIT 1"""
+
+# The key of an event that nobody has matched for long.
+LEFT = "SELECT key FROM event INDEXED BY event_pending WHERE matched = 0 AND accepted_at <= ? LIMIT 1"
 
 PENDING_BEFORE = "SELECT 1 FROM event INDEXED BY event_pending WHERE matched = 0 AND key = ? AND seq < ? LIMIT 1"
 
 DUE = "SELECT run, branch, node, item FROM wait WHERE due_at <= ? AND matched_at IS NULL ORDER BY due_at LIMIT ?"
 
 Place = tuple[int, int, int, int]  # run, branch, node, item
+PLACE = ("run", "branch", "node", "item")
 BEFORE_ALL: Place = (0, 0, 0, 0)
+Spot = tuple[str, bytes, Place]  # in the index of waits by key: fields, value, place
+FIRST_SPOT: Spot = ("", b"", BEFORE_ALL)
+ABOVE_ALL = b"\xff" * 17  # of any hash
 NOBODY_ANSWERED = Failure("AskTimeoutError", "nobody answered in time")
 
 
@@ -70,7 +96,10 @@ def register(
         (wait.item, wait.group, wait.kind, wait.name, wait.due_at, wait.key, wait.scope, wait.expression, wait.schema, floor)
         for wait in waits
     ]
-    rows = [(run, branch, node, *condition, wait.since) for condition, wait in zip(conditions, waits, strict=True)]
+    rows = [
+        (run, branch, node, *condition, wait.since, wait.filter_fields, wait.filter_value)
+        for condition, wait in zip(conditions, waits, strict=True)
+    ]
     connection.executemany(INSERT_WAIT, rows)
     connection.execute(KEEP_CONDITIONS, (json.dumps(conditions, ensure_ascii=False), run, branch, node))
     completion = None
@@ -96,10 +125,17 @@ def satisfy(
         data: the payload column of the event, the answer to a question, None for a sleep.
         event: the sequence number of the event that matched.
     """
+    is_first = _take_down(connection, place, data, at=at, event=event)
+    return _conclude(connection, place, at=at, event=event) if is_first else None
+
+
+def _take_down(connection: sqlite3.Connection, place: Place, data: str | bytes | None, *, at: float, event: int | None) -> bool:
+    """Give whether it is the condition's first match, and the condition is still there."""
+    return bool(connection.execute(SATISFY, (at, data, event, *place)).rowcount)
+
+
+def _conclude(connection: sqlite3.Connection, place: Place, *, at: float, event: int | None) -> Completion | None:
     run, branch, node, _ = place
-    changed = connection.execute(SATISFY, (at, data, event, *place))
-    if not changed.rowcount:
-        return None
     rows = connection.execute(
         "SELECT group_number, name, kind, event, matched_at, data FROM wait "
         "WHERE run = ? AND branch = ? AND node = ? ORDER BY item",
@@ -144,19 +180,31 @@ def taken(seq: int, payload: str) -> str:
     return f'{{"seq":{seq},"payload":{payload}}}'
 
 
-def accept(connection: sqlite3.Connection, event: NewEvent, *, at: float) -> int:
-    """Store an event; from this commit on it reaches every wait that stands. Give its sequence number."""
-    cursor = connection.execute(
-        "INSERT INTO event (id, key, scope, payload, metadata, priority, accepted_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (event.id, event.key, event.scope, stored(connection, event.payload), event.metadata, event.priority, at),
+def accept(connection: sqlite3.Connection, event: NewEvent, *, at: float) -> bool:
+    """Store an event; from this commit on it reaches every wait that stands. Give whether it is to be matched.
+
+    Where no wait and no listener of its key stands it is matched with that: whoever comes later begins above it.
+    """
+    is_wanted = connection.execute(IS_AWAITED, (event.key,)).fetchone()[0] or is_listened(connection, event.key)
+    connection.execute(
+        "INSERT INTO event (id, key, scope, payload, metadata, priority, accepted_at, matched) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            event.id,
+            event.key,
+            event.scope,
+            stored(connection, event.payload),
+            event.metadata,
+            event.priority,
+            at,
+            int(not is_wanted),
+        ),
     )
-    assert cursor.lastrowid is not None  # noqa: S101  an INSERT of one row has it
-    return cursor.lastrowid
+    return bool(is_wanted)
 
 
-def next_pending(connection: sqlite3.Connection, *, key: str | None, before: float) -> AcceptedEvent | None:
-    """Give the first event (of a key) that was accepted before a time and is not wholly matched yet."""
-    row = connection.execute(NEXT_PENDING, {"key": key, "before": before}).fetchone()
+def next_pending(connection: sqlite3.Connection, key: str, after: int) -> AcceptedEvent | None:
+    """Give the first event of a key above a sequence number that is not wholly matched yet."""
+    row = connection.execute(NEXT_PENDING, (key, after)).fetchone()
     if row is None:
         return None
     return AcceptedEvent(
@@ -171,11 +219,43 @@ def next_pending(connection: sqlite3.Connection, *, key: str | None, before: flo
     )
 
 
-def candidates(connection: sqlite3.Connection, event: AcceptedEvent, after: Place, limit: int) -> list[Candidate]:
-    """Give the next open conditions of an event's key and scope that were registered before it."""
-    values = dict(zip(("run", "branch", "node", "item"), after, strict=True))
-    rows = connection.execute(CANDIDATES, {"key": event.key, "seq": event.seq, "scope": event.scope, "limit": limit, **values})
-    return [Candidate((row[0], row[1], row[2], row[3]), row[4], row[5]) for row in rows]
+def key_left(connection: sqlite3.Connection, *, before: float) -> str | None:
+    """Give the key of an event that was accepted before a time and is not wholly matched yet."""
+    row = connection.execute(LEFT, (before,)).fetchone()
+    return row[0] if row else None
+
+
+def candidates(
+    connection: sqlite3.Connection, event: AcceptedEvent, value_of: Callable[[str], bytes | None], after: Spot, limit: int
+) -> tuple[list[Candidate], Spot | None]:
+    """Give the next open conditions that an event may satisfy, in order of place, and the spot after which more may stand.
+
+    Args:
+        value_of: the hash of the event's values of some fields: conditions that compare them with others are left out. None
+            where it cannot be told: then none of them is.
+    """
+    found: list[Candidate] = []
+    start, value, place = after
+    for (fields,) in connection.execute(FIELDS, {"key": event.key, "fields": start}).fetchall():
+        told = value_of(fields) if fields else b""
+        if fields != start:
+            value, place = told or b"", BEFORE_ALL
+        names = {"key": event.key, "fields": fields, "value": value, "last": ABOVE_ALL if told is None else told}
+        names |= {"seq": event.seq, "scope": event.scope, "limit": limit - len(found)}
+        rows = connection.execute(CANDIDATES, names | dict(zip(PLACE, place, strict=True))).fetchall()
+        found += [Candidate((row[0], row[1], row[2], row[3]), row[4], row[5]) for row in rows]
+        if len(found) == limit:
+            return sorted(found, key=lambda candidate: candidate.place), (fields, rows[-1][6], found[-1].place)
+    return sorted(found, key=lambda candidate: candidate.place), None
+
+
+@dataclass(slots=True)
+class Matched:
+    """What an event did to a batch of candidates: those that it satisfied or advanced, and those whose filter failed on it."""
+
+    places: list[Place] = field(default_factory=list)
+    errors: list[tuple[Place, str]] = field(default_factory=list)
+    completions: list[Completion] = field(default_factory=list)
 
 
 def match(
@@ -186,28 +266,35 @@ def match(
     *,
     is_last: bool,
     at: float,
-    start: Callable[[sqlite3.Connection], None] = lambda connection: None,
-) -> list[Completion]:
+    start: Callable[[sqlite3.Connection], None] | None = None,
+) -> Matched:
     """Record what one batch of candidates gave. Does nothing where another process was faster, or must go first.
+
+    Conditions that an earlier event has satisfied meanwhile are passed over.
 
     Args:
         start: starts the runs of tasks that listen to the event; called with the last batch.
     """
-    (is_matched,) = connection.execute("SELECT matched FROM event WHERE seq = ?", (event.seq,)).fetchone()
-    earlier = connection.execute(PENDING_BEFORE, (event.key, event.seq)).fetchone()
-    if is_matched or earlier:
-        return []
-    (data,) = connection.execute("SELECT payload FROM event WHERE seq = ?", (event.seq,)).fetchone()
+    matched = Matched()
+    is_matched, data = connection.execute("SELECT matched, payload FROM event WHERE seq = ?", (event.seq,)).fetchone()
+    if is_matched or connection.execute(PENDING_BEFORE, (event.key, event.seq)).fetchone():
+        return matched
     for place, message in errors:
-        connection.execute(
-            "UPDATE wait SET filter_error = ? WHERE run = ? AND branch = ? AND node = ? AND item = ?", (message, *place)
-        )
-    completions = [satisfy(connection, place, data, at=at, event=event.seq) for place in places]
-    connection.executemany("INSERT OR IGNORE INTO event_run VALUES (?, ?)", [(place[0], event.seq) for place in places])
+        if connection.execute(KEEP_ERROR, (message, *place)).rowcount:
+            matched.errors.append((place, message))
+    for place in places:
+        if not _take_down(connection, place, data, at=at, event=event.seq):
+            continue
+        matched.places.append(place)
+        completion = _conclude(connection, place, at=at, event=event.seq)
+        if completion is not None:
+            matched.completions.append(completion)
+    connection.executemany("INSERT OR IGNORE INTO event_run VALUES (?, ?)", [(place[0], event.seq) for place in matched.places])
     if is_last:
-        start(connection)
+        if start is not None:
+            start(connection)
         connection.execute("UPDATE event SET matched = 1 WHERE seq = ?", (event.seq,))
-    return [completion for completion in completions if completion is not None]
+    return matched
 
 
 def next_due(connection: sqlite3.Connection, *, since: float) -> float | None:

@@ -323,7 +323,7 @@ class Harness:
             try:
                 found: Unrest | None = app.call(functools.partial(unrest_of, engine, workers, served), aio="")
                 if found is not None and found.unmatched:  # whoever accepted it is dead; others would wait for a second
-                    app.call(functools.partial(engine.matcher.match, found.unmatched, ""), aio="")
+                    app.call(functools.partial(engine.matcher.match, found.unmatched), aio="")
             except LogFailedError:
                 return Unrest("an engine was killed")
             if found is not None:

@@ -66,7 +66,16 @@ HOT = {
     "a workflow's ended tasks": (workflows.ENDED_SIBLINGS, r"SEARCH checkpoint USING PRIMARY KEY"),
     "diverged runs of a workflow": (workflows.UNPARK, r"USING INDEX run_blocked"),
     "due": (waits.DUE, r"USING (COVERING )?INDEX wait_due"),
-    "candidates": (waits.CANDIDATES, r"USING INDEX wait_key"),
+    "work for a claim": (queue.IS_WORK, r"USING (COVERING )?INDEX run_ready"),
+    "next place of an owner": (checkpoints.NEXT_SEQ_OF_OWNER, r"SEARCH run USING INTEGER PRIMARY KEY"),
+    "candidates": (
+        waits.CANDIDATES,
+        r"USING INDEX wait_key \(key=\? AND filter_fields=\? AND \(filter_value,run,branch,node,item\)>",
+    ),
+    "compared fields": (waits.FIELDS, r"USING INDEX wait_key \(key=\? AND filter_fields>\?\)"),
+    "awaited": (waits.IS_AWAITED, r"USING INDEX wait_key"),
+    "event left over": (waits.LEFT, r"USING INDEX event_pending"),
+    "patterns": (triggers.PATTERNS, r"USING (COVERING )?INDEX listener_pattern"),
     "next due": (
         "SELECT min(due_at) FROM wait WHERE due_at IS NOT NULL AND matched_at IS NULL",
         r"USING (COVERING )?INDEX wait_due",

@@ -10,7 +10,8 @@ neither can be stopped, and most operators and functions would have to be replac
 
 The way through the package: `source` (text, literals read) → `grammar` (tree) → `compiler` (closures, made by `closures` and
 `macros` of the operations in `relations`, `arithmetic`, `containers` and `functions`) → `filter` (the values come in, the
-answer goes out). cel-python is loaded by the first expression that is not empty.
+answer goes out); `equalities` tells an index which filters an event can do without. cel-python is loaded by the first expression
+that is not empty.
 
 Values. JSON numbers written without a fraction are CEL ints, others are doubles; ints, uints and doubles compare by their
 mathematical value, everywhere (`==`, `<`, `in`, inside lists and maps), and values of other different types are unequal, not
@@ -38,6 +39,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from durable_nb.engine.cel.compiler import Compiler
+from durable_nb.engine.cel.equalities import equalities_of
 from durable_nb.engine.cel.faults import listed, shorten
 from durable_nb.engine.cel.filter import Filter
 from durable_nb.engine.cel.frame import VARIABLES
@@ -122,7 +124,9 @@ def _compile(expression: str) -> Filter:
     try:
         source = Source(expression)
         compiler = Compiler(source)
-        root = compiler.build(parse(source), {})
+        tree = parse(source)
+        root = compiler.build(tree, {})
+        equalities = equalities_of(tree, compiler)
     except RecursionError:
         raise ExpressionError(f"The CEL expression `{shorten(expression)}` nests too deep: split it, or flatten it.") from None
-    return Filter(expression, root, compiler.macro_levels)
+    return Filter(expression, root, compiler.macro_levels, equalities)

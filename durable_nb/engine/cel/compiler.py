@@ -197,7 +197,7 @@ class Compiler:
     def _is_pattern(self, tree: Tree) -> bool:
         """Tell whether the tree is a string literal; refuse one that is no pattern."""
         literal = unwrap(tree)
-        pattern = self._literal_value(literal) if literal.data == "literal" else None
+        pattern = self.literal_value(literal) if literal.data == "literal" else None
         if not isinstance(pattern, str):
             return False
         try:
@@ -228,9 +228,10 @@ class Compiler:
         return make_map(list(zip(parts[::2], parts[1::2], strict=True)), place_of(tree))
 
     def _build_literal(self, tree: Tree, _: Scope) -> Eval:
-        return constant(self._literal_value(tree))
+        return constant(self.literal_value(tree))
 
-    def _literal_value(self, tree: Tree) -> object:
+    def literal_value(self, tree: Tree) -> object:
+        """Give the value of a literal."""
         (leaf,) = cast("list[Token]", tree.children)
         if leaf.type == "NULL_LIT":
             return None

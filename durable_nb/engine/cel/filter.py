@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn
 
+from durable_nb.engine.cel.equalities import Equalities
 from durable_nb.engine.cel.faults import Fault, Place, shorten, where
 from durable_nb.engine.cel.frame import DEFAULTS, VARIABLES, Eval, Frame, OutOfStepsError
 from durable_nb.engine.cel.limits import MAX_STEPS
@@ -20,11 +21,14 @@ from durable_nb.errors import ExpressionEvaluationError
 class Filter:
     """A compiled expression. Immutable, so any thread may use it at any time, also several at once."""
 
-    __slots__ = ("_macro_levels", "_root", "expression")
+    __slots__ = ("_macro_levels", "_root", "equalities", "expression")
 
-    def __init__(self, expression: str, root: Eval | None = None, macro_levels: int = 0) -> None:
+    def __init__(
+        self, expression: str, root: Eval | None = None, macro_levels: int = 0, equalities: Equalities | None = None
+    ) -> None:
         """Use `compile_filter`. Without a `root` it is the empty filter, which is always true."""
         self.expression = expression
+        self.equalities = equalities
         self._root = root
         self._macro_levels = macro_levels
 

@@ -23,5 +23,5 @@ MAX_INT_BITS: Final = 256
 """How wide an integer in a variable may be."""
 MAX_PATTERN_CHARS: Final = 1024
 """The length of a regular expression."""
-CACHED_EXPRESSIONS: Final = 512
+CACHED_EXPRESSIONS: Final = 16_384
 """How many compiled expressions are kept for their next use."""

@@ -198,11 +198,14 @@ CREATE TABLE wait (
     data         ANY,
     event        INTEGER,                 -- the one that matched
     filter_error TEXT,                    -- the last error of its filter, shown to people
+    -- of its expression, for the index: the fields that must be equal to something, '' for none, and the hash of what
+    filter_fields TEXT NOT NULL DEFAULT '',
+    filter_value  BLOB NOT NULL DEFAULT x'',
     PRIMARY KEY (run, branch, node, item)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX wait_due ON wait (due_at) WHERE due_at IS NOT NULL AND matched_at IS NULL;
-CREATE INDEX wait_key ON wait (key) WHERE key IS NOT NULL AND matched_at IS NULL;
+CREATE INDEX wait_key ON wait (key, filter_fields, filter_value) WHERE key IS NOT NULL AND matched_at IS NULL;
 CREATE INDEX wait_back ON wait (run, branch, node, item) WHERE since IS NOT NULL AND matched_at IS NULL;
 CREATE INDEX wait_inbox ON wait (run, branch, node) WHERE schema IS NOT NULL AND matched_at IS NULL;
 
