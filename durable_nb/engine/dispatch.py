@@ -22,6 +22,7 @@ from durable_nb.engine.durable_context import DurableContext
 from durable_nb.engine.execution import Execution
 from durable_nb.engine.inline import is_cancelled
 from durable_nb.engine.leaving import Left
+from durable_nb.engine.loading import Loader
 from durable_nb.engine.regular import RegularRun
 from durable_nb.engine.settling import fail, finish, is_retried, park, settle
 from durable_nb.engine.siblings import find_siblings
@@ -32,8 +33,8 @@ from durable_nb.errors import (
     ScheduleTimeoutError,
     StaleEpochError,
 )
-from durable_nb.log import branches, checkpoints, queue, runs
-from durable_nb.log.records import Claim, Effects, Failure, Outcome, Recorded
+from durable_nb.log import queue, runs
+from durable_nb.log.records import Claim, Effects, Failure, Outcome
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import decode
 
@@ -62,6 +63,7 @@ class Dispatcher:
         self._returning: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in self._free}
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loader = Loader(engine)
         self._going: set[int] = set()  # runs of ours of whose end nobody was told yet
         self._aged_at = engine.clock.now()
         self._is_looking = False  # those who are queued come before those who are being made
@@ -277,22 +279,15 @@ class Dispatcher:
         await running.thread_ended()  # until then it keeps its slot
 
     async def _run_durable(self, claim: Claim, task: Task[Any]) -> None:
-        engine, number, since = self._engine, claim.number, 0
-        history, seeds = list[Recorded](), [(1, f"{claim.id}/{claim.branch}")]
-        if claim.has_history:
-            history, seeds, since = await engine.reader.run(
-                lambda connection: (
-                    checkpoints.load_history(connection, number, claim.branch),
-                    branches.seeds_of(connection, number, claim.branch),
-                    checkpoints.seq_before(connection, number, claim.branch),
-                )
-            )
+        engine, number = self._engine, claim.number
+        looks = engine.watch.looks
+        loaded = await self._loader.load(claim)
         if self._is_draining:
             return  # nobody would tell it to leave; it is given back with all others
-        execution = engine.executions[number] = Execution(engine, claim, task, history, seeds, since)
-        execution.arrive(engine.early.pop(number, []))
+        execution = engine.executions[number] = Execution(engine, claim, task, loaded.history, loaded.seeds, loaded.since)
+        execution.arrive([*loaded.others, *engine.early.pop(number, [])])
         try:
-            if claim.has_history:  # what arrived between the reading and this line, or for a branch that was left
+            if engine.watch.looks != looks:  # another process may have written for it between the reading and this line
                 await engine.watch.fill(execution)
             value = decode(claim.input, task.input_adapter, of=f"the input of run {claim.id}")
             context = DurableContext(execution, value)

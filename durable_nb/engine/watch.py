@@ -27,6 +27,7 @@ class Watch:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.looks = 0  # how often it has seen another process write
 
     async def work(self) -> None:
         """Watch for ever."""
@@ -47,6 +48,7 @@ class Watch:
 
     async def _look(self) -> None:
         engine = self._engine
+        self.looks += 1
         engine.streams.wake()
         engine.timers.look()
         engine.dispatcher.look()

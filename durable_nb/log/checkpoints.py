@@ -201,6 +201,11 @@ def arrived_since(connection: sqlite3.Connection, run: int, seq: int) -> list[Co
     ]
 
 
+def last_seq(connection: sqlite3.Connection, run: int) -> int:
+    """Give the last place that was taken in a run's order of delivery."""
+    return int(connection.execute("SELECT last_seq FROM run WHERE number = ?", (run,)).fetchone()[0])
+
+
 def next_seq(connection: sqlite3.Connection, run: int, at: float) -> tuple[int, str | None]:
     """Take a run's next place in its order of delivery; give it with the run's owner. Where nobody owns it, it becomes ready."""
     seq, owner = connection.execute(NEXT_SEQ, (at, run)).fetchone()
