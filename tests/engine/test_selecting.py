@@ -227,7 +227,8 @@ def test_a_retry_waits_for_the_children_that_a_failed_select_gave_up(bench: Benc
     story.asked(3).leave(how)
     story.push("x")
     assert story.result() == "x"
-    assert bench.rows("SELECT status FROM v_runs WHERE task = 'gate' ORDER BY number") == [("COMPLETED",), ("CANCELLED",)]
+    ended = [("COMPLETED",), ("CANCELLED",)]
+    wait_until(lambda: bench.rows("SELECT status FROM v_runs WHERE task = 'gate' ORDER BY number") == ended)
 
 
 def test_a_retry_does_not_spawn_again_what_a_select_had_cancelled(bench: Bench) -> None:

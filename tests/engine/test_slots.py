@@ -87,6 +87,8 @@ def test_a_time_out_while_waiting_to_take_a_slot_back_makes_none(bench: Bench) -
 
     @durable.task()
     async def child(input: str, ctx: Context) -> None:
+        if input == "child":
+            ctx.release_slot()  # so that the other has it when the parent wants its own back
         await opened(gates[input])
 
     @durable.task(execution_timeout=60)
@@ -96,8 +98,8 @@ def test_a_time_out_while_waiting_to_take_a_slot_back_makes_none(bench: Bench) -
     ref = parent.run(wait_for_result=False)
     wait_until(lambda: bench.count("run") == 2)
     other = child.run("other", wait_for_result=False)
-    gates["child"].set()
     reach(durable, other, lambda run: run.status == "RUNNING")
+    gates["child"].set()
     wait_until(lambda: durable.engine.dispatcher._returning["loop"])
     bench.clock.advance(61)
     with pytest.raises(TaskRunError, match="execution_timeout"):
