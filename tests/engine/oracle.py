@@ -225,6 +225,8 @@ class Model:
         self.ready.clear()
         self._main = Coroutine(self, self._program.oracle(self, self._at))
         self._move()
+        if self.is_continued:  # without having asked anything
+            self._go_on()
 
     def _move(self) -> None:
         while self.ready and not self._main.is_done:
