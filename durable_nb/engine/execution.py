@@ -95,7 +95,7 @@ class Execution:
         scope.run(CURRENT.set, self)
         scope.run(MOVES.set, self._moves)
         self._main = asyncio.get_running_loop().create_task(self._call(value, context), context=scope)
-        self._main.add_done_callback(lambda _: self._come_out(), context=contextvars.Context())
+        self._main.add_done_callback(self._come_out, context=contextvars.Context())
         self._count_work()
         await self._out
         self._is_inside = False
@@ -103,7 +103,12 @@ class Execution:
         await self._sweep()
         return self._left()
 
-    def _come_out(self) -> None:
+    def _come_out(self, main: asyncio.Task[Any]) -> None:
+        if not main.cancelled():
+            main.exception()  # asked for here too, since whoever left it before its end asks no more
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
         if not self._out.done():
             self._out.set_result(None)
 
@@ -140,7 +145,7 @@ class Execution:
         if not self._is_inside:
             return
         self._is_inside, self._is_leaving = False, True
-        self._later(self._come_out)
+        self._later(self._stop_waiting)
         for pending in self._pending.values():
             pending.fail(Evicted())
         self._pending.clear()
@@ -382,7 +387,7 @@ class Execution:
         if self._moves.any or self._inline or self._is_held or not self._pending:
             return False
         alive = [task for task in self._moves.tasks if not task.done()]
-        return all(waits_durably(task, self._moves.tasks, self._pending.values()) for task in alive)
+        return all(waits_durably(task, self._moves.tasks) for task in alive)
 
     @property
     def rest_since(self) -> float:
