@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 
 from durable_nb.engine.current import INLINE
 from durable_nb.engine.inline import is_cancelled
-from durable_nb.log.endings import ended_under
-from durable_nb.log.endings import is_cancelled as is_cancel_asked
+from durable_nb.log.endings import ended_under, is_cancelled as is_cancel_asked
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
