@@ -184,7 +184,10 @@ class EditBadly:
             return
         kept, drive.program = drive.program, self.other
         drive.crash_all()
-        drive.h.settle()
+        for _ in range(2):  # one that was evicted would wait on; and a crash may be to come
+            with suppress(LogFailedError):
+                drive.h.durable.runs.restore(drive.ref)
+            drive.h.settle()
         blocked = drive.h.durable.runs.get(drive.ref).blocked_reason
         assert blocked is not None and blocked.startswith("It diverged"), blocked
         drive.program = kept
