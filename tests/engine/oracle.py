@@ -413,6 +413,16 @@ class Model:
         self._program = program
         self._begin()
 
+    def retake(self) -> None:
+        """Be taken up again after it was blocked: what the program gave up is asked afresh."""
+        lost = {node for node, asked in self.asks.items() if self._is_lost(asked)}
+        rows = self.world.rows[self.number]
+        lost = {node for node in lost if (self.owner(node), node) in rows}
+        if lost:
+            self._kept = {node: self.owner(node) for node in self.asks if node not in lost and (self.owner(node), node) in rows}
+            self.branch += 1
+        self._begin()
+
     def replay(self) -> None:
         """Be replayed after its end: as it was where it was completed, else as a retry; a cancelled one from where it stood."""
         if self.is_cancelled:

@@ -195,6 +195,8 @@ class EditBadly:
             with suppress(LogFailedError):  # a crash that was to come
                 drive.h.durable.runs.retake(drive.ref)
             drive.h.settle()
+        drive.world.load()
+        main.retake()
 
 
 @dataclass(frozen=True)
