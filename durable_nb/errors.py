@@ -254,6 +254,10 @@ class NewerLogError(LogError):
     """The log was made by a newer version of durable_nb."""
 
 
+class OtherLayoutError(LogError):
+    """The log was made by a version between two releases, whose tables were laid out otherwise."""
+
+
 class LogUnwritableError(LogError):
     """The log's file or folder cannot be written."""
 

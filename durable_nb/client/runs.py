@@ -165,10 +165,11 @@ class Runs(Group):
         """Run once more what has ended or is blocked, as the same run; runs that have its outcome keep it.
 
         A completed durable run executes nothing again that its log holds; a failed one asks the checkpoints that failed it
-        afresh; a cancelled one goes on from where it was cancelled. A regular run is executed again.
+        afresh; a cancelled one goes on from where it was cancelled. A regular run is executed again. It takes its idempotency key
+        again, if it had one.
 
         Raises:
-            RunActiveError: it has not ended.
+            RunActiveError: it has not ended. IdempotencyCollisionError: another run has its idempotency key by now.
         """
         from durable_nb.engine import steering
 

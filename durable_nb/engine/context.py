@@ -225,8 +225,11 @@ class Context:
 
         It is called before the end is written, so a crash in between calls it again: at least once. It may be synchronous (it
         gets a thread) or async, and takes nothing, or the status (``"COMPLETED"``, ``"FAILED"``, ``"CANCELLED"``). It may ask
-        the engine for nothing. What it raises is told as a warning and changes nothing. Several are called in the order in which
-        they were given; only those count that the last attempt has given.
+        the engine for nothing. Where a cancel's grace is over, the end waits for nothing: then it is called after that, when the
+        function was left, unless the process dies before.
+
+        What it raises is told as a warning and changes nothing. Several are called in the order in which they were given; only
+        those count that the last attempt has given.
 
         Raises:
             DeclarationError: it cannot be called.

@@ -234,7 +234,7 @@ class Dispatcher:
             engine.warn(f"Run {claim.id} of '{claim.task}' is parked, since the engine itself failed on it: {error!r}")
             await park(engine, claim, f"The engine failed on it: {type(error).__name__}: {error}", worked=claim.worked)
         finally:
-            engine.finishing.forget(claim)
+            await engine.finishing.leave(claim)
             engine.early.pop(claim.number, None)
             self._going.discard(claim.number)
             self.give(lane)

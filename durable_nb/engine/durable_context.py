@@ -15,11 +15,12 @@ from durable_nb.engine.context import Context
 from durable_nb.engine.current import INLINE
 from durable_nb.engine.mailbox import Mailbox
 from durable_nb.engine.mapping import map_children
+from durable_nb.engine.registering import waits_of
 from durable_nb.engine.selecting import Option, Selected, select
 from durable_nb.engine.steps import Backoff, StepOptions, memo, name_of, step
 from durable_nb.errors import ArgumentError, ContinuedAsNew, DeclarationError, DurableError
 from durable_nb.log.records import Ask, NewWait, Outcome
-from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition, grouped
+from durable_nb.tasks.conditions import Condition, OrGroup, UserEventCondition, grouped
 from durable_nb.tasks.durations import sleep_seconds
 from durable_nb.tasks.options import format_duration
 from durable_nb.tasks.payload import ANY, adapter_for, decode, encode, encode_input, schema_of
@@ -189,31 +190,9 @@ class DurableContext(Context):
             if isinstance(condition, UserEventCondition):
                 self._engine.check_filter(condition.expression)
         now = self._engine.clock.now()
-        new_waits = [
-            self._wait(condition, item=item, group=group, now=now)
-            for item, (group, condition) in enumerate(
-                (number, condition) for number, members in enumerate(groups) for condition in members.conditions
-            )
-        ]
         ask = ask_wait(groups, line=self._execution.line(), label=label)
-        node, pending = self._execution.register(ask, new_waits, at=now)
+        node, pending = self._execution.register(ask, waits_of(groups, now=now), at=now)
         return await self._value(node, pending, ask)  # type: ignore[no-any-return]
-
-    def _wait(self, condition: Condition, *, item: int, group: int, now: float) -> NewWait:
-        match condition:
-            case SleepCondition():
-                due_at = now + sleep_seconds(condition.duration)
-                return NewWait(item=item, group=group, kind="sleep", name=condition.readable_key, due_at=due_at)
-            case UserEventCondition():
-                return NewWait(
-                    item=item,
-                    group=group,
-                    kind="event",
-                    name=condition.readable_key,
-                    key=condition.event_key,
-                    scope=condition.scope,
-                    expression=condition.expression or None,
-                )
 
     def aio_events(self, key: str, scope: str | None = None) -> Mailbox:
         """Open a mailbox of the events of `key` that were accepted since the run began; with a scope, of that scope.

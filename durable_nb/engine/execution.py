@@ -15,21 +15,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable_nb.engine.continuing import onward_of
 from durable_nb.engine.current import CURRENT, refuse_misplaced
 from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.giving_up import give_up, has_lost
 from durable_nb.engine.injection import Injection
 from durable_nb.engine.inline import outcome_of
-from durable_nb.engine.leaving import LEAVE_SECONDS, Left, sweep
+from durable_nb.engine.leaving import LEAVE_SECONDS, Left, left_by, sweep, timed_out
 from durable_nb.engine.loop import MOVES, Moves
 from durable_nb.engine.registering import register
 from durable_nb.engine.waiting import Pending, waits_durably
 from durable_nb.engine.worktime import WorkTime
-from durable_nb.errors import Evicted, ExecutionTimeoutError, NonDeterminismError, family
+from durable_nb.errors import Evicted, NonDeterminismError
 from durable_nb.log import checkpoints, endings, runs
 from durable_nb.log.records import CANCEL, Ask, Claim, Completion, NewWait, Outcome, Recorded
-from durable_nb.tasks.options import format_duration
 
 if TYPE_CHECKING:
     import sqlite3
@@ -97,7 +95,7 @@ class Execution:
         scope.run(CURRENT.set, self)
         scope.run(MOVES.set, self._moves)
         self._main = asyncio.get_running_loop().create_task(self._call(value, context), context=scope)
-        self._main.add_done_callback(lambda _: self._come_out(), context=contextvars.Context())
+        self._main.add_done_callback(self._come_out, context=contextvars.Context())
         self._count_work()
         await self._out
         self._is_inside = False
@@ -105,7 +103,12 @@ class Execution:
         await self._sweep()
         return self._left()
 
-    def _come_out(self) -> None:
+    def _come_out(self, main: asyncio.Task[Any]) -> None:
+        if not main.cancelled():
+            main.exception()  # asked for here too, since whoever left it before its end asks no more
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
         if not self._out.done():
             self._out.set_result(None)
 
@@ -119,9 +122,7 @@ class Execution:
         if self.is_cancelled and self._timed_out:
             return Left(is_cancelled=True)
         if self._timed_out:
-            limit = format_duration(self.task.options.execution_timeout or 0)
-            message = f"Task '{self.task.name}' worked for longer than its execution_timeout of {limit}."
-            return Left(error=ExecutionTimeoutError(message))
+            return timed_out(self.task)
         if self._is_leaving or self._main is None or not self._main.done():
             return Left(parked=self.cursor.diverged)
         if self.is_cancelled:
@@ -129,16 +130,7 @@ class Execution:
                 what = f"{type(error).__name__}: {error}"
                 self.engine.warn(f"The clean-up of run {self.claim.id} of '{self.task.name}' failed: {what}")
             return Left(is_cancelled=True)
-        error = asyncio.CancelledError("the task cancelled itself") if self._main.cancelled() else self._main.exception()
-        if self.cursor.diverged and (error is None or self.cursor.diverged in family(error)):
-            return Left(parked=self.cursor.diverged)
-        if error is not None and onward_of(error) is None:
-            return Left(error=error)
-        try:
-            self.cursor.finish()
-        except NonDeterminismError as divergence:
-            return Left(parked=divergence)
-        return Left(error=error) if error is not None else Left(outcome=Outcome(self._main.result()))
+        return left_by(self._main, self.cursor)
 
     async def _sweep(self) -> None:
         """Cancel what the function left running; name and abandon what does not stop."""
@@ -153,7 +145,7 @@ class Execution:
         if not self._is_inside:
             return
         self._is_inside, self._is_leaving = False, True
-        self._later(self._come_out)
+        self._later(self._stop_waiting)
         for pending in self._pending.values():
             pending.fail(Evicted())
         self._pending.clear()
@@ -255,6 +247,8 @@ class Execution:
     def fence(self, connection: sqlite3.Connection) -> None:
         """Refuse the transaction if the run is not ours any more."""
         runs.fence(connection, self.claim.number, self.claim.epoch)
+        if self._work.is_limited:  # a killed process has had what it worked up to its last checkpoint
+            runs.keep_worked(connection, self.claim.number, self._work.total)
 
     def line(self) -> int | None:
         """Give the line of the task's source that is executing."""
@@ -393,7 +387,7 @@ class Execution:
         if self._moves.any or self._inline or self._is_held or not self._pending:
             return False
         alive = [task for task in self._moves.tasks if not task.done()]
-        return all(waits_durably(task, self._moves.tasks, self._pending.values()) for task in alive)
+        return all(waits_durably(task, self._moves.tasks) for task in alive)
 
     @property
     def rest_since(self) -> float:

@@ -1,8 +1,11 @@
 """`ctx.on_finish`: what a run wants called at its end.
 
 Invariant: it is called before the run's end is written, while the run is still ours, so that a crash at any instant leaves it to
-be called (again) by the invocation that ends the run: at least once. An invocation that ends otherwise (eviction, retry, parking)
-calls nothing and forgets; the next one, which executes the same code, asks again.
+be called (again) by the invocation that ends the run: at least once. Only where the end does not wait for the function (a cancel
+whose grace is over) it is called after that, when the function was left: at most once.
+
+An invocation that ends otherwise (eviction, retry, parking) calls nothing and forgets; the next one, which executes the same
+code, asks again.
 
 `add` may be called from any thread; the rest lives on the engine's loop.
 """
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from durable_nb.engine.current import INLINE
 from durable_nb.engine.inline import is_cancelled
-from durable_nb.log.endings import is_cancelled as is_cancel_asked
+from durable_nb.log.endings import ended_under, is_cancelled as is_cancel_asked
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
@@ -38,8 +41,12 @@ class Finishing:
         """Have a function called at the end of a run."""
         self._wanted.setdefault((claim.number, claim.epoch), []).append(fn)
 
-    def forget(self, claim: Claim) -> None:
-        """Forget what an invocation wanted: it was left."""
+    async def leave(self, claim: Claim) -> None:
+        """Forget what an invocation wanted, which was left; but call it where the run has its end by now: its grace was over."""
+        if (claim.number, claim.epoch) in self._wanted and self._engine.failure is None:
+            status = await self._engine.reader.run(lambda log: ended_under(log, claim.number, claim.epoch))
+            if status is not None:
+                await self.call(claim, status)
         self._wanted.pop((claim.number, claim.epoch), None)
 
     async def call(self, claim: Claim, status: str) -> None:

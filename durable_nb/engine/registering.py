@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from durable_nb.engine.cel import compile_filter
 from durable_nb.log import checkpoints, waits
 from durable_nb.log.records import Ask, Completion, NewWait
+from durable_nb.tasks.conditions import Condition, OrGroup, SleepCondition, UserEventCondition
+from durable_nb.tasks.durations import sleep_seconds
 from durable_nb.tasks.payload import check_text
 
 if TYPE_CHECKING:
@@ -19,6 +21,29 @@ if TYPE_CHECKING:
 
 def nothing(connection: sqlite3.Connection, node: int) -> None:
     """Write nothing more."""
+
+
+def waits_of(groups: Sequence[OrGroup], *, now: float) -> list[NewWait]:
+    """Give the conditions of a wait, each with the number of its group; sleeps end so long after now."""
+    members = [(number, condition) for number, group in enumerate(groups) for condition in group.conditions]
+    return [_wait_of(condition, item=item, group=group, now=now) for item, (group, condition) in enumerate(members)]
+
+
+def _wait_of(condition: Condition, *, item: int, group: int, now: float) -> NewWait:
+    match condition:
+        case SleepCondition():
+            due_at = now + sleep_seconds(condition.duration)
+            return NewWait(item=item, group=group, kind="sleep", name=condition.readable_key, due_at=due_at)
+        case UserEventCondition():
+            return NewWait(
+                item=item,
+                group=group,
+                kind="event",
+                name=condition.readable_key,
+                key=condition.event_key,
+                scope=condition.scope,
+                expression=condition.expression or None,
+            )
 
 
 def register(

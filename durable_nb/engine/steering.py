@@ -15,7 +15,7 @@ from durable_nb.engine.asks import ask_of
 from durable_nb.engine.current import CURRENT
 from durable_nb.engine.execution import Execution
 from durable_nb.engine.new_runs import signed
-from durable_nb.errors import DeclarationError, DurableError, RunActiveError
+from durable_nb.errors import DeclarationError, DurableError, IdempotencyCollisionError, RunActiveError
 from durable_nb.log import checkpoints, control, endings, reads
 from durable_nb.log.ids import new_id
 from durable_nb.log.reads import RunFilter
@@ -115,7 +115,7 @@ async def bulk_replay(engine: Engine, chosen: Sequence[str] | RunFilter, batch: 
     def one(connection: sqlite3.Connection, number: int, at: float) -> tuple[bool, Effects]:
         try:
             control.replay(connection, number, at=at)
-        except RunActiveError:
+        except (RunActiveError, IdempotencyCollisionError):
             return False, Effects()
         return True, Effects()
 

@@ -13,7 +13,15 @@ from typing import Any
 
 from durable_nb.engine.current import CURRENT, INLINE
 from durable_nb.engine.loop import MOVES, EngineLoop
-from durable_nb.errors import EngineStoppedError, Evicted, NonDeterminismError, SyncCallError, family
+from durable_nb.errors import (
+    EngineStoppedError,
+    Evicted,
+    LogFailedError,
+    NonDeterminismError,
+    RunCancelledError,
+    SyncCallError,
+    family,
+)
 from durable_nb.log.records import format_trace
 
 logger = logging.getLogger("durable_nb")
@@ -111,10 +119,16 @@ class EngineThread:
             self._thread.join()
 
 
+QUIET = (Evicted, NonDeterminismError, RunCancelledError, asyncio.CancelledError, LogFailedError, EngineStoppedError)
+
+
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what asyncio would, but for evictions and divergences, which are told where they belong."""
+    """Log what asyncio would, but for what is told where it belongs: evictions, divergences, cancels, the end of an engine.
+
+    A task that its code left waiting for another run is told of these after nobody waits for it.
+    """
     error = context.get("exception")
     if error is None:
         logger.error("%s", context.get("message"))
-    elif not any(isinstance(item, Evicted | NonDeterminismError) for item in family(error)):
+    elif not any(isinstance(item, QUIET) for item in family(error)):
         logger.error("%s\n%s", context.get("message"), format_trace(error))

@@ -28,17 +28,22 @@ class Pending(asyncio.Future[Outcome]):
             self.exception()
 
 
-def waits_durably(task: asyncio.Task[Any], tasks: Collection[asyncio.Task[Any]], pendings: Collection[Pending]) -> bool:
+def waits_durably(task: asyncio.Task[Any], tasks: Collection[asyncio.Task[Any]]) -> bool:
     """Whether a task waits for an ask, for a task of its run, or in a primitive of asyncio that one of those will wake."""
     waiter = getattr(task, "_fut_waiter", None)
-    if isinstance(waiter, Pending) or waiter in tasks or type(waiter).__name__ == "_GatheringFuture":
+    if _is_ours(waiter, tasks):
         return True
     innermost = _innermost_code(task)
     if innermost is not None and innermost.co_name not in TIMED:
         path = innermost.co_filename.replace("\\", "/")
         if path.endswith(COORDINATION):
             return True
-    return any(_shields(waiter, inner) for inner in (*tasks, *pendings))
+    return any(_is_ours(inner, tasks) for inner in _shielded(waiter))
+
+
+def _is_ours(future: object, tasks: Collection[asyncio.Task[Any]]) -> bool:
+    is_gather = type(future).__name__ == "_GatheringFuture"
+    return isinstance(future, Pending) or is_gather or (isinstance(future, asyncio.Task) and future in tasks)
 
 
 def _innermost_code(task: asyncio.Task[Any]) -> CodeType | None:
@@ -54,8 +59,8 @@ def _innermost_code(task: asyncio.Task[Any]) -> CodeType | None:
     return code
 
 
-def _shields(outer: object, inner: asyncio.Future[Any]) -> bool:
-    """Whether `outer` is the future that `asyncio.shield(inner)` gave: only the callback that it left on `inner` tells."""
-    callbacks = [callback for callback, _ in getattr(inner, "_callbacks", None) or ()]
+def _shielded(outer: object) -> list[object]:
+    """Give what `asyncio.shield` keeps from being cancelled where `outer` is what it gave: only its callback there tells."""
+    callbacks = [callback for callback, _ in getattr(outer, "_callbacks", None) or ()]
     shields = [callback for callback in callbacks if getattr(callback, "__qualname__", "").startswith("shield.<locals>")]
-    return any(cell.cell_contents is outer for callback in shields for cell in callback.__closure__ or ())
+    return [cell.cell_contents for callback in shields for cell in callback.__closure__ or ()]

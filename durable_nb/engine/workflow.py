@@ -22,6 +22,7 @@ from durable_nb.engine.children import write_child
 from durable_nb.engine.durable_context import DurableContext  # at run time too: a task's annotations are read
 from durable_nb.engine.gates import NEVER, Look, look_at
 from durable_nb.engine.new_runs import run_of
+from durable_nb.engine.registering import waits_of
 from durable_nb.engine.reservation import Reservation
 from durable_nb.engine.siblings import child_ask, skip_ask
 from durable_nb.engine.waiting import Pending
@@ -216,12 +217,7 @@ class Conductor:
         for kind, look in looks.items():
             now = self._engine.clock.now()
             ask = ask_wait(look.open, label=f"{kind} of {task.part.short_name}")
-            conditions = [(number, condition) for number, group in enumerate(look.open) for condition in group.conditions]
-            new_waits = [
-                self._context._wait(condition, item=item, group=number, now=now)
-                for item, (number, condition) in enumerate(conditions)
-            ]
-            node, pending = self._execution.register(ask, new_waits, at=now)
+            node, pending = self._execution.register(ask, waits_of(look.open, now=now), at=now)
             runners.append(self._expect(node, pending, ask, lambda _, kind=kind: decide(kind)))  # type: ignore[misc]
 
     def _holds(self, condition: ParentCondition, task: WorkflowTask[Any]) -> bool:

@@ -32,6 +32,11 @@ class WorkTime:
         self._alarm: Alarm | None = None
 
     @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit, so that the time is counted at all."""
+        return self._limit is not None
+
+    @property
     def total(self) -> float:
         """Seconds worked so far."""
         return self._before + (self._engine.clock.now() - self._since if self._since is not None else 0.0)

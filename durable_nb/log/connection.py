@@ -12,11 +12,13 @@ aiosqlite, so it is touched only here.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
+import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -25,7 +27,15 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from durable_nb.errors import EngineStoppedError, LogBusyError, LogError, LogUnwritableError, NewerLogError, NotALogError
+from durable_nb.errors import (
+    EngineStoppedError,
+    LogBusyError,
+    LogError,
+    LogUnwritableError,
+    NewerLogError,
+    NotALogError,
+    OtherLayoutError,
+)
 from durable_nb.log.ids import new_id
 
 T = TypeVar("T")
@@ -135,7 +145,7 @@ def prepare(path: Path) -> tuple[str, bool]:
     """Create the log, or check and migrate the one that is there; give its id, and whether it is new. Blocking.
 
     Raises:
-        NotALogError, NewerLogError, LogUnwritableError, LogBusyError: in a sentence; the file is as it was.
+        NotALogError, NewerLogError, OtherLayoutError, LogUnwritableError, LogBusyError: in a sentence; the file is as it was.
     """
     is_new = _create_file(path)
     try:
@@ -185,6 +195,31 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
     if application != APPLICATION_ID and (application or tables):
         raise NotALogError(f"{path} is an SQLite file of another program: name another path; nothing was changed.")
     _refuse_newer(connection, path)
+    _refuse_other_layout(connection, path)
+
+
+def _refuse_other_layout(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a log that has a version's number but not its tables: one that was made between two releases."""
+    connection.execute("BEGIN")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if not version:
+            return
+        columns = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info('log')")]
+        row = connection.execute("SELECT layout FROM log").fetchone() if "layout" in columns else None
+        if row is None or row[0] != fingerprint(migrations()[:version]):
+            raise OtherLayoutError(
+                f"{path} was made by a durable_nb between two releases, whose tables were laid out otherwise than those of "
+                f"schema version {version}: open it with that one, or name another path; nothing was changed."
+            )
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def fingerprint(scripts: Sequence[str]) -> str:
+    """Give what tells one layout of the tables from another: a hash of the SQL that makes it, without comments and spacing."""
+    plain = " ".join(re.sub(r"--.*", "", script) for script in scripts)
+    return hashlib.sha256(" ".join(plain.split()).encode()).hexdigest()
 
 
 def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
@@ -217,7 +252,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
                     connection.execute(statement)
                 if number == 1:
                     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    connection.execute("INSERT INTO log VALUES (?, ?)", (new_id(), time.time()))
+                    connection.execute("INSERT INTO log VALUES (?, ?, '')", (new_id(), time.time()))
+                connection.execute("UPDATE log SET layout = ?", (fingerprint(scripts[:number]),))
                 connection.execute(f"PRAGMA user_version = {number}")
             connection.execute("COMMIT")
         except BaseException:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from durable_nb.errors import DeclarationError, RunActiveError, UnknownCheckpointError
-from durable_nb.log import limits, runs
+from durable_nb.log import idempotency, limits, runs
 from durable_nb.log.branches import cut_seeds, inherited, last_node, seeds_of, take_up
 from durable_nb.log.checkpoints import branch_of, first_branch, input_of, load_history
 from durable_nb.log.endings import cancel_children
@@ -123,13 +123,15 @@ def replay(connection: sqlite3.Connection, number: int, *, at: float) -> None:
     does. A cancelled one goes on from where its cancel was delivered, without its clean-up and the children cancelled with it.
 
     Raises:
-        RunActiveError: it has not ended.
+        RunActiveError: it has not ended. IdempotencyCollisionError: another run has its idempotency key by now.
     """
     state = _state(connection, number)
     if state.status not in ENDED and state.blocked is None:
         raise RunActiveError(
             f"Run {state.id} of '{state.task}' is {state.status}, so it cannot be replayed: cancel it first, or reset it."
         )
+    if state.status in ENDED:
+        idempotency.take_again(connection, number, at=at)
     branch, cut = state.branch, Cut(None)
     if state.kind == "task" and state.status == "CANCELLED":  # the cancel belongs to the old one
         branch = take_up(connection, number, branch, Cut(1), reason="replay", at=at)
@@ -192,10 +194,13 @@ def reset(connection: sqlite3.Connection, number: int, node: int, *, branch: int
     Unfinished children that the new branch does not inherit are cancelled. A cancel that was asked for on the old one is undone.
 
     Raises:
-        UnknownCheckpointError: there is no such branch or node.
+        UnknownCheckpointError: there is no such branch or node. IdempotencyCollisionError: the run has ended, and another one has
+            its idempotency key by now.
     """
     state = _state(connection, number)
     parent = _check_place(connection, state, node, branch, limit=node, verb="reset")
+    if state.status in ENDED:
+        idempotency.take_again(connection, number, at=at)
     effects = Effects(left=[number])
     dropped = _cancelled_with(connection, number, parent, node)
     new = take_up(connection, number, parent, Cut(node, dropped), reason="reset", at=at)

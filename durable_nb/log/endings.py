@@ -74,6 +74,12 @@ def is_cancelled(connection: sqlite3.Connection, number: int) -> bool:
     return bool(row and row[0] is not None)
 
 
+def ended_under(connection: sqlite3.Connection, number: int, epoch: int) -> str | None:
+    """Give the status of a run that was ended while it was owned under this epoch, or None."""
+    row = connection.execute("SELECT status FROM run WHERE number = ? AND epoch = ?", (number, epoch + 1)).fetchone()
+    return str(row[0]) if row and row[0] in ENDED else None
+
+
 def cancel(connection: sqlite3.Connection, number: int, *, reason: str, at: float) -> tuple[bool, Effects]:
     """Ask for a run's cancel, and for that of everything below it; give whether it will be CANCELLED, or was ended before.
 

@@ -17,9 +17,10 @@ from durable_nb.log.records import ENDED, Claim, Cut, Failure, NewRun, Outcome
 
 INSERT_RUN = """
 INSERT INTO run (id, task, kind, version, input, metadata, priority, parent, child_key, child_index, key, home, signature,
-                 deadline, cancel_grace, cancel_with_parent, forked_from, seeds, due_at, event, filter_payload, lineup, gate,
-                 created_at, ready_at, status, owner, epoch, started_at, invocation_count, event_floor)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+                 deadline, cancel_grace, cancel_with_parent, forked_from, seeds, due_at, event, filter_payload,
+                 idempotency_key, lineup, gate, created_at, ready_at, status, owner, epoch, started_at, invocation_count,
+                 event_floor)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
         (SELECT coalesce(max(seq), 0) FROM event))"""
 
 ENDED_AMONG = """
@@ -90,6 +91,7 @@ def create_run(
             run.deadline,
             run.event,
             run.filter_payload,
+            run.idempotency.key if run.idempotency else None,
             lineup,
             gate,
             at,
@@ -155,6 +157,11 @@ def fence(connection: sqlite3.Connection, number: int, epoch: int) -> None:
 def stale(number: int, epoch: int) -> StaleEpochError:
     """Make the error of a write that is refused."""
     return StaleEpochError(f"Run number {number} is not owned by this worker any more (epoch {epoch}): its write was refused.")
+
+
+def keep_worked(connection: sqlite3.Connection, number: int, seconds: float) -> None:
+    """Take down how long the attempt of an owned run has worked so far."""
+    connection.execute("UPDATE run SET worked = ? WHERE number = ?", (seconds, number))
 
 
 def retry(

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from dataclasses import dataclass, field
 
-from durable_nb.errors import IdempotencyCollisionError
-from durable_nb.log import limits, queue, runs
+from durable_nb.log import idempotency, limits, queue, runs
 from durable_nb.log.endings import cancel
 from durable_nb.log.records import Effects, NewRun
-
-FIND_TWIN = """
-SELECT run.id, run.status, expires_at, statuses FROM idempotency JOIN run ON run.number = idempotency.run
-WHERE idempotency.task = ? AND idempotency.key = ?"""
 
 
 @dataclass(slots=True)
@@ -41,7 +35,7 @@ def start_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker:
     existing = runs.find_key(connection, run)
     if existing is not None:
         return Started(existing, is_new=False)
-    _refuse_twin(connection, run, at=at)
+    idempotency.refuse_twin(connection, run, at=at)
     crowds, effects = limits.crowds_of(connection, run.needs), Effects()
     reason = limits.supersede(connection, run, crowds, effects, at=at)
     lineup = limits.lineup_of(run, crowds)
@@ -51,33 +45,7 @@ def start_run(connection: sqlite3.Connection, run: NewRun, *, at: float, worker:
     number = runs.create_run(connection, run, at=at, worker=worker if is_claimed else None, lineup=lineup, gate=gate)
     if lineup is not None:
         limits.enter(connection, number, lineup, run.priority, crowds, is_let_in=is_let_in, is_claimed=is_claimed, at=at)
-    if run.idempotency is not None:
-        _keep_key(connection, run, number, at=at)
+    idempotency.keep_key(connection, run, number, at=at)
     if reason is not None:
         effects.add(cancel(connection, number, reason=reason, at=at)[1])
     return Started(number, is_claimed=is_claimed, effects=effects)
-
-
-def _refuse_twin(connection: sqlite3.Connection, run: NewRun, *, at: float) -> None:
-    if run.idempotency is None:
-        return
-    row = connection.execute(FIND_TWIN, (run.task, run.idempotency.key)).fetchone()
-    if row is None:
-        return
-    run_id, status, expires_at, statuses = row
-    if (expires_at is None or at < expires_at) and (statuses is None or status in json.loads(statuses)):
-        raise IdempotencyCollisionError(
-            f"A run of '{run.task}' with the idempotency key '{run.idempotency.key}' exists: {run_id} ({status}). "
-            "Nothing was written.",
-            run_id,
-        )
-
-
-def _keep_key(connection: sqlite3.Connection, run: NewRun, number: int, *, at: float) -> None:
-    given = run.idempotency
-    assert given is not None  # noqa: S101  the caller has asked
-    expires_at = None if given.seconds is None else at + given.seconds
-    statuses = None if given.statuses is None else json.dumps(list(given.statuses))
-    connection.execute(
-        "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)", (run.task, given.key, number, expires_at, statuses)
-    )

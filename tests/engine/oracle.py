@@ -225,6 +225,8 @@ class Model:
         self.ready.clear()
         self._main = Coroutine(self, self._program.oracle(self, self._at))
         self._move()
+        if self.is_continued:  # without having asked anything
+            self._go_on()
 
     def _move(self) -> None:
         while self.ready and not self._main.is_done:
@@ -409,6 +411,16 @@ class Model:
     def edit(self, program: Operation) -> None:
         """Be replayed with another program, which asks the same so far."""
         self._program = program
+        self._begin()
+
+    def retake(self) -> None:
+        """Be taken up again after it was blocked: what the program gave up is asked afresh."""
+        lost = {node for node, asked in self.asks.items() if self._is_lost(asked)}
+        rows = self.world.rows[self.number]
+        lost = {node for node in lost if (self.owner(node), node) in rows}
+        if lost:
+            self._kept = {node: self.owner(node) for node in self.asks if node not in lost and (self.owner(node), node) in rows}
+            self.branch += 1
         self._begin()
 
     def replay(self) -> None:

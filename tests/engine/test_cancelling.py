@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -662,3 +663,59 @@ def test_a_failed_parent_of_a_cancelled_child_did_not_get_cancelled(durable: Dur
         ref.result()
     assert caught.value.exc_type == "RunCancelledError"
     assert view(durable, ref).status == "FAILED"
+
+
+@pytest.mark.parametrize("kind", ["tasks", "a shielded gather", "a regular task", "its end"])
+def test_what_its_code_left_waiting_for_its_children_says_nothing(
+    durable: Durable, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    said: list[str] = []
+
+    @durable.durable_task()
+    async def child(input: Any, ctx: DurableContext) -> Any:
+        said.append("in")
+        return await ctx.aio_wait_for_event("never")
+
+    async def body() -> None:
+        tasks = [asyncio.create_task(child.aio_run(number)) for number in range(3)]
+        if kind == "a shielded gather":
+            await asyncio.shield(asyncio.gather(*tasks))
+        await tasks[0]
+
+    if kind == "a regular task":
+
+        @durable.task(name="parent")
+        async def regular(input: Any, ctx: Context) -> None:
+            await body()
+
+    else:
+
+        @durable.durable_task(name="parent")
+        async def parent(input: Any, ctx: DurableContext) -> None:
+            try:
+                await body()
+            finally:
+                if kind != "its end":
+                    await ctx.aio_memo(lambda: said.append("clean-up"))
+
+    ref = durable.tasks["parent"].run(wait_for_result=False)
+    wait_until(lambda: said == ["in"] * 3)
+    durable.runs.cancel(ref)
+    cancelled(durable, ref)
+    wait_until(lambda: not durable.engine.executions, what="the end of the children")
+    durable.close()
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name != "asyncio"] == []
+
+
+def test_a_run_that_waits_in_a_shielded_gather_is_evicted_and_told(bench: Bench, durable: Durable) -> None:
+    @durable.durable_task()
+    async def parent(input: Any, ctx: DurableContext) -> list[Any]:
+        return list(await asyncio.shield(asyncio.gather(ctx.aio_wait_for_event("a"), ctx.aio_wait_for_event("b"))))
+
+    ref = parent.run(wait_for_result=False)
+    bench.asked(ref, 2)
+    evict(bench, durable, ref)
+    durable.event.push("a", 1)
+    durable.event.push("b", 2)
+    assert ref.result() == [1, 2]

@@ -303,6 +303,8 @@ class Pair:
         self.story.push(name)
         failed = "SELECT 1 FROM v_checkpoints WHERE task = 'story' AND error IS NOT NULL AND ask LIKE ?"
         wait_until(lambda: self.bench.rows(failed, f'gate "{name}"%'), what=f"the failure of {name}")
+        if name == "a":
+            wait_until(lambda: self.bench.open_waits(self.story.ref) == ["go on"], what="what follows the first failure")
 
     def reach(self, retry_count: int) -> None:
         reach(self.story.durable, self.story.ref, lambda run: run.retry_count == retry_count)

@@ -159,9 +159,10 @@ def test_among_equals_the_longest_waiting_goes_first(bench: Bench) -> None:
     assert not view(durable, second).is_evicted
 
 
-def test_no_room_is_made_where_capacity_eviction_is_refused(bench: Bench) -> None:
+@pytest.mark.parametrize("policy", [None, EvictionPolicy(allow_capacity_eviction=False)])
+def test_no_room_is_made_where_capacity_eviction_is_refused(bench: Bench, policy: EvictionPolicy | None) -> None:
     durable = bench.durable(slots=Slots(durable=1))
-    task = waiter(durable, eviction_policy=EvictionPolicy(allow_capacity_eviction=False))
+    task = waiter(durable, eviction_policy=policy)
     first = waiting(bench, task)
     second = task.run(wait_for_result=False)
     settle(durable)

@@ -105,6 +105,40 @@ def test_a_key_may_come_with_the_call(bench: Bench, durable: Durable) -> None:
     assert durable.tasks["order"].run({"id": 4}, idempotency_key="k", wait_for_result=False)
 
 
+@pytest.mark.parametrize("how", ["replay", "bulk_replay", "reset"])
+def test_a_run_that_goes_on_again_takes_its_key_unless_another_has_it(bench: Bench, durable: Durable, how: str) -> None:
+    order = declare(durable, idempotency=WHILE_OPEN).tasks["order"]
+
+    def again(ref: Any) -> Any:
+        if how == "reset":
+            return durable.runs.reset_durable_task(ref, 1)
+        return durable.runs.replay(ref) if how == "replay" else durable.runs.bulk_replay([ref.workflow_run_id])
+
+    def ended(ref: Any) -> None:
+        durable.event.push("paid:1")
+        reach(durable, ref, lambda run: run.is_ended)
+
+    first = order.run({"id": 1}, wait_for_result=False)
+    bench.asked(first, 1)
+    durable.runs.cancel(first)
+    reach(durable, first, lambda run: run.is_ended)
+    second = order.run({"id": 1}, wait_for_result=False)
+    bench.asked(second, 1)
+    if how == "bulk_replay":
+        assert again(first) == []
+    else:
+        with pytest.raises(IdempotencyCollisionError) as collided:
+            again(first)
+        assert collided.value.existing_run_id == second.workflow_run_id
+    assert durable.runs.get_status(first) == "CANCELLED"
+    ended(second)
+    again(first)
+    reach(durable, first, lambda run: not run.is_ended)
+    with pytest.raises(IdempotencyCollisionError) as collided:
+        order.run({"id": 1})
+    assert collided.value.existing_run_id == first.workflow_run_id
+
+
 def test_a_bulk_call_writes_all_or_nothing(bench: Bench, durable: Durable) -> None:
     charge = declare(durable, idempotency=BY_ID).tasks["charge"]
     items = [charge.create_bulk_run_item({"id": key}) for key in ("a", "b", "a")]

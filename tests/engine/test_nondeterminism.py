@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from durable_nb import Context, Durable, DurableContext, NonDeterminismError, SleepCondition, UserEventCondition, or_
 from tests.engine.helpers import Bench, reach, settle, view, wait_until
@@ -274,3 +275,39 @@ def test_a_run_that_is_not_blocked_is_not_retaken(bench: Bench) -> None:
     bench.asked(ref, 1)
     assert asyncio.run(durable.runs.aio_retake(ref.workflow_run_id)) is False
     assert view(durable, ref).invocation_count == 1
+
+
+@pytest.mark.parametrize("as_model", [False, True])
+def test_a_default_that_the_childs_model_has_got_is_no_divergence(bench: Bench, as_model: bool) -> None:
+    """What was asked is what was passed: the model's defaults are no part of it."""
+
+    class Order(BaseModel):
+        id: int
+
+    class OrderWithSize(BaseModel):
+        id: int
+        size: int = 3
+
+    def serve(model: type[BaseModel]) -> Durable:
+        durable = bench.durable()
+
+        @durable.task(input_validator=model)
+        async def ship(input: Any, ctx: Context) -> int:
+            return int(input.id)
+
+        @durable.durable_task()
+        async def story(input: Any, ctx: DurableContext) -> Any:
+            shipped = await ship.aio_run(model.model_validate({"id": 7}) if as_model else {"id": 7})
+            await ctx.aio_wait_for_event("end")
+            return shipped
+
+        return durable.open()
+
+    first = serve(Order)
+    ref = first.tasks["story"].run(wait_for_result=False)
+    bench.asked(ref, 2)
+    first.close()
+    durable = serve(OrderWithSize)
+    durable.event.push("end")
+    run = reach(durable, ref, lambda run: run.blocked_reason or run.is_ended)
+    assert (run.blocked_reason, run.output) == (None, "7")

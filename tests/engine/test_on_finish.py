@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from datetime import timedelta
 from typing import Any
@@ -216,8 +218,6 @@ def test_a_run_that_times_out_calls_it(bench: Bench, durable: Durable) -> None:
 
     @durable.task(execution_timeout=10)
     async def slow(input: Any, ctx: Context) -> None:
-        import asyncio
-
         ctx.on_finish(said.append)
         inside.set()
         await asyncio.Event().wait()
@@ -228,3 +228,44 @@ def test_a_run_that_times_out_calls_it(bench: Bench, durable: Durable) -> None:
     with pytest.raises(TaskRunError):
         ref.result()
     assert said == ["FAILED"]
+
+
+@pytest.mark.parametrize("kind", ["loop", "durable", "stubborn", "two engines"])
+def test_a_run_whose_grace_is_over_calls_it_when_it_was_left(bench: Bench, durable: Durable, kind: str) -> None:
+    said: list[str] = []
+    grace = timedelta(seconds=10)
+
+    async def body(ctx: Context) -> None:
+        ctx.on_finish(said.append)
+        said.append("in")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            said.append("clean-up")
+            if kind == "stubborn":
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+            await asyncio.Event().wait()
+
+    if kind == "loop":
+
+        @durable.task(name="work", cancel_grace=grace)
+        async def regular(input: Any, ctx: Context) -> None:
+            await body(ctx)
+
+    else:
+
+        @durable.durable_task(name="work", cancel_grace=grace)
+        async def work(input: Any, ctx: DurableContext) -> None:
+            await body(ctx)
+
+    ref = durable.tasks["work"].run(wait_for_result=False)
+    wait_until(lambda: said == ["in"])
+    durable.runs.cancel(ref)
+    wait_until(lambda: said == ["in", "clean-up"])
+    if kind == "two engines":
+        bench.durable().open()  # may end it first
+    bench.clock.advance(11)
+    assert reach(durable, ref, lambda run: run.is_ended).status == "CANCELLED"
+    wait_until(lambda: len(said) == 3, what="the call")
+    assert said == ["in", "clean-up", "CANCELLED"]

@@ -198,8 +198,8 @@ def test_a_memo_at_work_counts(bench: Bench, durable: Durable) -> None:
     fails_with(durable, ref, "ExecutionTimeoutError")
 
 
-@pytest.mark.parametrize("pause", ["eviction", "close"])
-def test_work_is_summed_over_evictions_and_restarts(bench: Bench, pause: str) -> None:
+@pytest.mark.parametrize("pause", ["eviction", "close", "crash"])
+def test_work_is_summed_over_evictions_restarts_and_crashes(bench: Bench, pause: str) -> None:
     first_gate, second_inside = threading.Event(), threading.Event()
     inside = threading.Event()
 
@@ -227,9 +227,9 @@ def test_work_is_summed_over_evictions_and_restarts(bench: Bench, pause: str) ->
         bench.clock.advance(61)
         reach(durable, ref, lambda run: run.is_evicted)
     else:
-        durable.close()
-        bench.clock.advance(61)
+        durable.close() if pause == "close" else bench.crash()
         durable = engine()
+        bench.clock.advance(61)
     durable.event.push("go")
     second_inside.wait(10)
     bench.clock.advance(3)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb.errors import LogBusyError, LogUnwritableError, NewerLogError, NotALogError
+from durable_nb.errors import LogBusyError, LogUnwritableError, NewerLogError, NotALogError, OtherLayoutError
 from durable_nb.log import connection
 from durable_nb.log.connection import APPLICATION_ID, migrations, prepare, statements
 
@@ -59,6 +59,35 @@ def test_a_newer_log_is_refused_with_both_versions(tmp_path: Path) -> None:
         database.execute(f"PRAGMA user_version = {len(migrations()) + 1}")
     with pytest.raises(NewerLogError, match=f"version {len(migrations()) + 1}; .* up to {len(migrations())}: upgrade"):
         prepare(path)
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE log; CREATE TABLE log (id, created_at)", "UPDATE log SET layout = 'another'", ""])
+def test_a_log_of_a_version_between_two_releases_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    path = tmp_path / "log.db"
+    prepare(path)
+    now = migrations()
+    if change:
+        with closing(sqlite3.connect(path)) as database:
+            database.executescript(change)
+    else:
+        monkeypatch.setattr(connection, "migrations", lambda: [now[0] + "CREATE TABLE more (x);"])
+    content = path.read_bytes()
+    with pytest.raises(OtherLayoutError, match=r"log\.db was made by a durable_nb between two releases.*name another path"):
+        prepare(path)
+    assert path.read_bytes() == content
+
+
+def test_a_comment_in_a_migration_changes_no_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.db"
+    log_id, _ = prepare(path)
+    now = migrations()
+    monkeypatch.setattr(connection, "migrations", lambda: ["-- a remark\n" + now[0].replace("    id ", "    id   ")])
+    assert prepare(path) == (log_id, False)
+    monkeypatch.setattr(connection, "migrations", lambda: [now[0], "CREATE TABLE later (x);"])
+    assert prepare(path) == (log_id, False)
+    assert prepare(path) == (log_id, False)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

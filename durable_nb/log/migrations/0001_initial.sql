@@ -3,7 +3,8 @@
 
 CREATE TABLE log (
     id         TEXT NOT NULL,             -- this log's own id, part of every signature
-    created_at REAL NOT NULL
+    created_at REAL NOT NULL,
+    layout     TEXT NOT NULL              -- fingerprint of the migrations that were applied
 ) STRICT;
 
 CREATE TABLE payload (
@@ -61,6 +62,7 @@ CREATE TABLE run (
     forked_from   INTEGER REFERENCES run (number),
     seeds         TEXT,                   -- of a fork: JSON [[first node, seed], ...] that chance is drawn from
     event_floor   INTEGER NOT NULL,       -- events up to this one were accepted before it: its mailboxes begin above
+    idempotency_key TEXT,
     filter_payload TEXT,                  -- JSON: of the filter that let the event through
     lineup        TEXT,                   -- where it waits for places: crowds, task and home; NULL: it has no limits
     created_at    REAL NOT NULL,
