@@ -29,7 +29,7 @@ from rich.text import Text
 
 from durable_nb import Durable
 
-NOTEBOOK = Path(__file__).with_name("airports.ipynb")
+NOTEBOOK = Path(__file__).with_name("03_fan_out.ipynb")
 LOAD = "%load_ext durable_nb"
 COUNTING = "__import__('logging').basicConfig(filename='executions.txt', format='%(name)s:%(message)s', level='INFO')"
 PATIENCE_SECONDS = 120.0

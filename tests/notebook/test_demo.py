@@ -87,7 +87,7 @@ def test_a_failing_assertion_in_a_notebook_is_noticed(folder: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_running_all_again_gives_the_same_run(folder: Path) -> None:
-    path = ROOT / "notebooks" / "airports.ipynb"
+    path = ROOT / "notebooks" / "03_fan_out.ipynb"
     first, second = execute(path, folder), execute(path, folder)
     assert shown(first).count("airports:decision reached 1 run") == 1
     assert "airports:decision reached 1 run" not in shown(second)
@@ -126,7 +126,7 @@ def test_the_first_command_leaves_a_folder_with_files_alone(folder: Path) -> Non
 def test_the_first_command_fails_where_a_cell_does(folder: Path) -> None:
     program = Path(shutil.copy(ROOT / "notebooks" / "headless.py", folder))
     cell = nbformat.v4.new_code_cell("1 / 0", metadata={"tags": ["run"]})
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "airports.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "03_fan_out.ipynb")
     done = headless(folder / "demo", program=program)
     assert done.returncode == 1
     assert "failed: ZeroDivisionError: division by zero" in done.stderr
