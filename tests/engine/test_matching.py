@@ -129,7 +129,7 @@ def test_an_empty_run_is_two_commits_and_asks_for_no_more(bench: Bench, durable:
         submitted.append(work)
         post(work, *rest)
 
-    durable.engine.writer.post = watched  # type: ignore[method-assign]
+    durable.engine.writer.post = watched  # type: ignore[method-assign, assignment]
     for _ in range(5):
         nothing.run()
     assert len(submitted) == 10
@@ -146,7 +146,10 @@ def test_a_run_that_is_evicted_as_its_outcome_comes_goes_on(bench: Bench, durabl
 
     async def both() -> None:  # in one transaction
         [execution] = engine.executions.values()
-        await asyncio.gather(engine.dispatcher.evict(execution), engine.writer.submit(come, engine.route))
+        eviction = asyncio.create_task(engine.dispatcher.evict(execution))
+        await asyncio.sleep(0)
+        await engine.writer.submit(come, engine.route)
+        assert await eviction
 
     durable.call(both, aio="")
     assert ref.result() == [5]
