@@ -238,6 +238,8 @@ class Engine:
     def route(self, completions: Iterable[Completion]) -> None:
         """Bring committed outcomes to their runs: to memory where they live here, to the dispatcher where nobody owns them."""
         for completion in completions:
+            if completion.owner is None:  # perhaps just evicted, and still in memory
+                self.dispatcher.look()
             execution = self.executions.get(completion.run)
             if execution is not None:
                 execution.arrive([completion])
@@ -245,8 +247,6 @@ class Engine:
                 self.regular_runs[completion.run].cancel()
             elif completion.owner == self.worker:
                 self.early.setdefault(completion.run, []).append(completion)
-            elif completion.owner is None:
-                self.dispatcher.look()
 
     def fill_gap(self, execution: Execution) -> None:
         """Read what another process recorded for a run below the next number, then deliver on."""

@@ -148,9 +148,12 @@ class Writer:
 
     def _answer(self, batch: list[Item]) -> None:
         for item in batch:
-            if item.failure is None and item.then is not None:
-                item.then(item.result)
-            item.ended(item.failure, item.result)
+            try:
+                if item.failure is None and item.then is not None:
+                    item.then(item.result)
+                item.ended(item.failure, item.result)
+            except Exception as error:  # whoever is told must not keep the others from being told
+                self._loop.call_exception_handler({"message": "What follows a commit failed.", "exception": error})
 
     def _fail(self, batch: list[Item], error: BaseException) -> None:
         self._failed = LogFailedError(

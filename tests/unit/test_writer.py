@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from durable_nb.errors import LogFailedError
-from durable_nb.log.connection import Connection, connect, prepare
-from durable_nb.log.writer import Writer
+from durable_nb.log.connection import WAL_BYTES, Connection, Durability, connect, prepare
+from durable_nb.log.writer import COMMITS_BEFORE_GROWING, Writer
 
 INSERT = "INSERT INTO journal (run, at, kind) VALUES (1, 0, ?)"
 
@@ -134,3 +134,64 @@ def test_a_full_disk_fails_the_batch_and_stops_the_writer(tmp_path: Path) -> Non
     run(path, work, failures)
     assert len(failures) == 1
     assert kinds(path) == ["before"]
+
+
+def test_an_item_that_is_alone_fails_without_a_trace(tmp_path: Path) -> None:
+    def fail(raw: sqlite3.Connection) -> None:
+        raw.execute(INSERT, ("half",))
+        raise ValueError("in the middle")
+
+    async def work(writer: Writer, connection: Connection) -> None:
+        with pytest.raises(ValueError, match="in the middle"):
+            await writer.submit(fail)
+        await writer.submit(lambda raw: raw.execute(INSERT, ("after",)).close())
+
+    run(tmp_path / "log.db", work)
+    assert kinds(tmp_path / "log.db") == ["after"]
+
+
+def test_what_fails_after_a_commit_keeps_nobody_from_being_told(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def fail(_: object) -> None:
+        raise ValueError("afterwards")
+
+    async def work(writer: Writer, connection: Connection) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        writer.post(lambda raw: None, fail, lambda failure, result: None)
+        await writer.submit(lambda raw: raw.execute(INSERT, ("beside",)).close())
+        await writer.submit(lambda raw: raw.execute(INSERT, ("after",)).close())
+
+    run(tmp_path / "log.db", work)
+    assert told == ["afterwards"]
+    assert kinds(tmp_path / "log.db") == ["beside", "after"]
+
+
+@pytest.mark.parametrize(("durability", "is_long"), [("full", True), ("relaxed", False)])
+def test_the_wal_is_lengthened_where_commits_are_flushed_and_nothing_of_that_is_in_the_log(
+    tmp_path: Path, durability: Durability, is_long: bool
+) -> None:
+    path = tmp_path / "log.db"
+
+    async def main() -> None:
+        connection = await connect(path, durability=durability)
+        await connection.run(lambda raw: raw.execute("PRAGMA foreign_keys = OFF").close())
+        writer = Writer(connection, path, lambda failure: None)
+        for number in range(2 * COMMITS_BEFORE_GROWING):
+            await writer.submit(lambda raw, number=number: raw.execute(INSERT, (str(number),)).close())  # type: ignore[misc]
+        wal = path.with_name("log.db-wal")
+        assert (wal.stat().st_size >= WAL_BYTES) is is_long
+        copy = tmp_path / "copy"  # as a kill would leave it
+        copy.mkdir()
+        for file in (path, wal):
+            (copy / file.name).write_bytes(file.read_bytes())
+        await writer.close()
+        await connection.close()
+
+    prepare(path)
+    asyncio.run(main())
+    for folder in (tmp_path, tmp_path / "copy"):
+        assert kinds(folder / "log.db") == [str(number) for number in range(2 * COMMITS_BEFORE_GROWING)]
+        with closing(sqlite3.connect(folder / "log.db")) as database:
+            assert database.execute("SELECT count(*) FROM artifact").fetchone() == (0,)
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
