@@ -204,6 +204,11 @@ class Extension:
     def lines(self) -> list[str]:
         """Give the line about the log, and the warning if git would take the log along."""
         lines = [log_line(self.state()), *(visible(note) for note in self.session.notes())]
+        if self.durable.took_back is not None:
+            lines.append(
+                f"durable_nb: the runs were taken back from process {self.durable.took_back}, which served them meanwhile."
+            )
+            self.durable.took_back = None
         if not is_ignored(self.durable.path):
             name = visible(self.durable.path.name)
             lines.append(

@@ -108,6 +108,8 @@ HOT = {
     "outdated": (versions.LIST, r"USING INDEX run_status"),
     "count of outdated": (versions.COUNT, r"USING INDEX run_status"),
     "wanted definitions": (definitions.WANTED, r"USING INDEX run_status"),
+    "anything left to do": (definitions.HAS_WORK, r"SEARCH run USING INDEX run_status"),
+    "lines after": (lines.AFTER, r"USING INDEX line_run"),
     "lines": (lines.NEWEST, r"USING INDEX line_run"),
     "count of lines": (lines.COUNT, r"USING COVERING INDEX line_run"),
     "by key": (reads.FIND_KEY, r"USING INDEX sqlite_autoindex_run"),
