@@ -29,11 +29,14 @@ FIND = """
 SELECT task, version, kind, options, body, home, signature, created_at FROM definition
 WHERE task = ? AND version = ? AND home = ?"""
 
-# The versions that unfinished runs execute.
+# The versions that unfinished runs execute, and those to which they may fall back.
 WANTED = """
 SELECT task, version, kind, options, body, home, signature, created_at FROM definition
 WHERE home = ? AND (task, version) IN (
-    SELECT DISTINCT task, version FROM run INDEXED BY run_status WHERE status IN ('QUEUED', 'RUNNING') AND home = ?)"""
+    SELECT DISTINCT task, version FROM run INDEXED BY run_status WHERE status IN ('QUEUED', 'RUNNING') AND home = ?
+    UNION
+    SELECT run.task, json_extract(journal.data, '$.from') FROM run INDEXED BY run_status JOIN journal ON journal.run = run.number
+    WHERE run.status IN ('QUEUED', 'RUNNING') AND run.home = ? AND journal.kind = 'moved')"""
 
 UNFINISHED = """
 SELECT task, count(*) FILTER (WHERE parent IS NULL), count(*) FROM run
@@ -109,7 +112,7 @@ def find(connection: sqlite3.Connection, task: str, version: str, home: str) -> 
 
 def list_wanted(connection: sqlite3.Connection, home: str) -> list[StoredDefinition]:
     """Give the definitions of a home that its unfinished runs execute, former versions among them."""
-    return [StoredDefinition(**dict(zip(COLUMNS, row, strict=True))) for row in connection.execute(WANTED, (home, home))]
+    return [StoredDefinition(**dict(zip(COLUMNS, row, strict=True))) for row in connection.execute(WANTED, (home, home, home))]
 
 
 def list_unfinished(connection: sqlite3.Connection, home: str | None) -> list[UnfinishedRuns]:

@@ -175,6 +175,48 @@ def test_what_comes_after_the_history_may_be_anything_and_is_not_executed(
     assert (folder / "memo.txt").exists()
 
 
+TORN = TASK.replace(
+    "    await ctx.aio_now()\n",
+    "    await (ctx.aio_memo(lambda: 1, int) if __import__('os').path.exists('flag') else ctx.aio_now())\n",
+)
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["same kernel", "after a restart"])
+def test_a_run_that_diverges_only_when_it_is_entered_falls_back_to_the_code_before(
+    waiting: Shell, capfd: pytest.CaptureFixture[str], folder: Path, restarts: bool
+) -> None:
+    assert "1 unfinished run goes on with it." in edit(waiting, TORN.replace("'old'", "'new'"), capfd)
+    (folder / "flag").touch()  # what the check could not know
+    if restarts:
+        waiting.cell("%unload_ext durable_nb")
+        waiting.load()
+        waits(waiting)
+    waiting.cell("%emit go")
+    assert result(waiting) == "old"
+    with closing(sqlite3.connect(folder / "durable.db")) as log:
+        kinds = [kind for (kind,) in log.execute("SELECT kind FROM journal WHERE run = 1 AND kind IN ('moved', 'blocked')")]
+    assert kinds == ["moved", "moved"]
+
+
+def test_a_run_that_was_given_new_code_and_has_asked_more_is_parked_when_it_diverges(
+    waiting: Shell, capfd: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    more = TORN.replace("    return 'old'", "    await ctx.aio_wait_for_event('more')\n    return 'new'")
+    assert "1 unfinished run goes on with it." in edit(waiting, more, capfd)
+    waiting.cell("%emit go")
+    wait_until(lambda: "waits for `more`" in waiting.cell("%durable show #1").text, what="the second wait")
+    (folder / "flag").touch()
+    waiting.cell("%unload_ext durable_nb")
+    waiting.load()
+    wait_until(lambda: "⏸ parked" in waiting.cell("%durable show #1").text, what="the parking")
+    assert "It diverged" in waiting.cell("%durable show #1").text
+    (folder / "flag").unlink()
+    waiting.cell("%durable retake #1")
+    wait_until(lambda: "waits for `more`" in waiting.cell("%durable show #1").text, what="the second wait")
+    waiting.cell("%emit more")
+    assert result(waiting) == "new"
+
+
 def test_layout_and_comments_are_no_edit(waiting: Shell) -> None:
     assert "has new code" not in waiting.cell(TASK.replace("    return", "    # why\n    return")).text
 

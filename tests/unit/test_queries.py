@@ -106,6 +106,7 @@ HOT = {
     "awaited keys": (reads.AWAITED, r"USING INDEX wait_key"),
     "last key": (reads.LAST_KEY, r"USING COVERING INDEX sqlite_autoindex_run"),
     "outdated": (versions.LIST, r"USING INDEX run_status"),
+    "last move": (versions.LAST_MOVE, r"SEARCH journal USING INDEX journal_run"),
     "count of outdated": (versions.COUNT, r"USING INDEX run_status"),
     "wanted definitions": (definitions.WANTED, r"USING INDEX run_status"),
     "anything left to do": (definitions.HAS_WORK, r"SEARCH run USING INDEX run_status"),
