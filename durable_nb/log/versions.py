@@ -12,7 +12,7 @@ import sqlite3
 from durable_nb.log.checkpoints import first_branch
 from durable_nb.log.journal import journal
 from durable_nb.log.queue import CLAIM, as_claim
-from durable_nb.log.records import Claim
+from durable_nb.log.records import Claim, NewRun
 from durable_nb.log.runs import fence
 
 RETURNED = CLAIM.rpartition("RETURNING ")[2]  # a claim's columns, in the order of its fields
@@ -30,7 +30,7 @@ WHERE number = ? AND owner IS NULL AND status IN ('QUEUED', 'RUNNING') AND branc
 
 LAST_MOVE = "SELECT at, data FROM journal WHERE run = ? AND kind = 'moved' ORDER BY seq DESC LIMIT 1"
 
-ASKED_SINCE = "SELECT 1 FROM checkpoint WHERE run = ? AND asked_at >= ? LIMIT 1"
+ASKED_SINCE = "SELECT 1 FROM checkpoint WHERE run = ? AND asked_at > ? LIMIT 1"
 
 
 def count_outdated(connection: sqlite3.Connection, task: str, version: str, *, home: str) -> int:
@@ -52,6 +52,13 @@ def move(connection: sqlite3.Connection, claim: Claim, version: str, signature: 
     return bool(done.rowcount)
 
 
+def renew(connection: sqlite3.Connection, number: int, run: NewRun, *, former: str | None, at: float) -> None:
+    """Give a run that was just made another version, from which it may fall back."""
+    connection.execute("UPDATE run SET version = ?, signature = ? WHERE number = ?", (run.version, run.signature, number))
+    signature = run.signature.hex() if run.signature else None
+    journal(connection, number, at, "moved", {"version": run.version, "from": former, "signature": signature})
+
+
 def former_version(connection: sqlite3.Connection, number: int, version: str | None) -> str | None:
     """Give the version from which a run was moved to the one that it has; None if it was not, or has asked something since."""
     row = connection.execute(LAST_MOVE, (number,)).fetchone()
@@ -60,7 +67,7 @@ def former_version(connection: sqlite3.Connection, number: int, version: str | N
     at, said = row[0], json.loads(row[1])
     if said["version"] != version or said.get("is_back") or connection.execute(ASKED_SINCE, (number, at)).fetchone():
         return None
-    return str(said["from"])
+    return None if said["from"] is None else str(said["from"])
 
 
 def move_back(connection: sqlite3.Connection, claim: Claim, version: str, signature: bytes | None, *, at: float) -> None:

@@ -53,8 +53,20 @@ def waiting(shell: Shell) -> Shell:
 def test_a_run_whose_history_replays_goes_on_with_the_new_code(waiting: Shell, capfd: pytest.CaptureFixture[str]) -> None:
     said = edit(waiting, TASK.replace("'old'", "'new'"), capfd)
     assert "1 unfinished run goes on with it." in said
+    assert "What stands before it has run already, and is not run again: line 5 (1 run)." in said
     waiting.cell("%emit go")
     assert result(waiting) == "new"
+
+
+def test_a_fork_that_does_not_replay_with_the_new_code_has_the_code_before(
+    waiting: Shell, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edit(waiting, TASK.replace("aio_now()", "aio_memo(lambda: 1, int)").replace("'old'", "'new'"), capfd)
+    fork = waiting.cell("%durable fork #1 --node 2").result  # it shares the checkpoint that the new code does not ask
+    waits(waiting, fork.id)
+    waiting.cell("%emit go")
+    assert result(waiting, fork.id) == "old"
+    assert result(waiting) == "old"
 
 
 def test_a_run_that_diverges_keeps_its_code_and_the_cell_says_where(waiting: Shell, capfd: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +74,12 @@ def test_a_run_that_diverges_keeps_its_code_and_the_cell_says_where(waiting: She
     said = " ".join(edit(waiting, changed.replace("'old'", "'new'"), capfd).split())
     assert "0 unfinished runs go on with it." in said
     assert "keeps the code before: diverges at checkpoint 1: recorded now at line 4, new code asks sleep 5s (line 5)." in said
-    assert "fork it before the checkpoint" in said
+    run = waiting.cell("durable.runs.get('#1').id").result
+    assert f"to have it in the new code: %durable fork {run} --node 1" in said
+    assert f"or to end it: %durable cancel {run}" in said
+    fork = waiting.cell(f"%durable fork {run} --node 1").result
+    wait_until(lambda: "sleep 5s" in waiting.cell(f"%durable show {fork.id}").text, what="the fork in the new code")
+    waiting.cell(f"%durable cancel {fork.id}")
     waiting.cell("%emit go")
     assert result(waiting) == "old"
     second = waiting.cell("%durable run f 2").result
