@@ -188,7 +188,7 @@ class Extension:
     def state(self) -> LogState:
         """Read what the line at loading tells."""
         home = self.durable.home
-        unfinished, (_, blocked, waiting) = self.session.read(
+        unfinished, (_, blocked, waiting, asking) = self.session.read(
             lambda connection: (stored.list_unfinished(connection, home), reads.count_status(connection))
         )
         served = {task.name for task in self.durable.tasks}
@@ -197,6 +197,7 @@ class Extension:
             going=sum(group.roots for group in unfinished if group.task in served),
             waiting=waiting,
             blocked=blocked,
+            asking=asking,
             lacking=[(group.task, group.runs) for group in unfinished if group.task not in served],
             untrusted=tuple(self.session.untrusted),
         )
