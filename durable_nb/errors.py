@@ -262,6 +262,10 @@ class LogUnwritableError(LogError):
     """The log's file or folder cannot be written."""
 
 
+class UnfitFolderError(LogError):
+    """The log would stand in a network folder, or in one that is copied to other machines; nothing was made."""
+
+
 class LogBusyError(LogError):
     """Another process held the log's write lock for longer than the busy time-out."""
 

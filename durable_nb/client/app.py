@@ -272,7 +272,7 @@ class Durable:
         log_id, _ = prepare(self.path)
         self.keyring.remember(log_id, self.path)
 
-    def _sign(self, run: NewRun) -> bytes | None:
+    def _sign(self, run: NewRun | Claim) -> bytes | None:
         return self.keyring.sign("run", self.log_id, run.id, run.task, run.version or "", run.input)
 
     def _refuse(self, claim: Claim, task: Task[Any]) -> str | None:

@@ -78,7 +78,7 @@ class Engine:
         worker: this engine's id in the log.
         home: the notebook or script that it serves; '' where unknown.
         refusal: gives why a claimed run may not be executed here, or None.
-        sign: gives the signature of a new run, or None.
+        sign: gives the signature of a run, or None.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Engine:
         slots: Slots | None = None,
         lifespan: LifespanFunction | None = None,
         refusal: Callable[[Claim, Task[Any]], str | None] = lambda claim, task: None,
-        sign: Callable[[NewRun], bytes | None] = lambda run: None,
+        sign: Callable[[NewRun | Claim], bytes | None] = lambda run: None,
         probe: Probe | None = None,
     ) -> None:
         self.path = path

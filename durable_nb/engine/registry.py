@@ -35,6 +35,11 @@ class Registry:
         newest = self[name]
         return newest if newest.version == version else self._older.get((name, version), newest)
 
+    def has(self, name: str, version: str) -> bool:
+        """Whether the task is here in this very version."""
+        newest = self._tasks.get(name)
+        return (newest is not None and newest.version == version) or (name, version) in self._older
+
     def __iter__(self) -> Iterator[Task[Any]]:
         return iter(self._tasks.values())
 

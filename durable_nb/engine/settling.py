@@ -10,6 +10,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.continuing import continue_run, onward_of
+from durable_nb.engine.falling_back import fall_back
 from durable_nb.errors import (
     NOT_RETRIED,
     EndedAsCancelled,
@@ -41,7 +42,8 @@ async def settle(engine: Engine, claim: Claim, task: Task[Any], execution: Execu
     elif left.is_cancelled:
         await finish(engine, claim, "CANCELLED", Outcome(), worked=worked)
     elif left.parked is not None:
-        await park(engine, claim, f"It diverged: {left.parked}", worked=worked)
+        if not await fall_back(engine, claim, left.parked, worked=worked):
+            await park(engine, claim, f"It diverged: {left.parked}", worked=worked)
     elif left.outcome is not None:
         await finish(engine, claim, "COMPLETED", left.outcome, worked=worked)
     elif isinstance(left.error, EndedAsCancelled):

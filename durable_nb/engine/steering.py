@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.asks import ask_of
@@ -16,7 +17,7 @@ from durable_nb.engine.current import CURRENT
 from durable_nb.engine.execution import Execution
 from durable_nb.engine.new_runs import signed
 from durable_nb.errors import DeclarationError, DurableError, IdempotencyCollisionError, RunActiveError
-from durable_nb.log import checkpoints, control, endings, reads
+from durable_nb.log import checkpoints, control, endings, reads, versions
 from durable_nb.log.ids import new_id
 from durable_nb.log.reads import RunFilter
 from durable_nb.log.records import Ask, Completion, Effects, Failure, Outcome
@@ -72,6 +73,9 @@ async def fork(engine: Engine, run: str, node: int, override: str | None) -> dic
         found = reads.find_run(connection, run)
         new = control.prepare_fork(connection, found.number, node, fork_id, is_overridden=override is not None)
         number = control.fork(connection, found.number, node, signed(engine, new), override=override, at=at)
+        task = engine.registry.get(found.task)
+        if task is not None and task.version not in (None, new.version):  # it goes on with today's code, or with that before
+            versions.renew(connection, number, signed(engine, replace(new, version=task.version)), former=new.version, at=at)
         return _place(connection, number), Effects()
 
     return await _steer(engine, "fork", f"{run} at node {node}", [run, node, override], change)  # type: ignore[no-any-return]

@@ -37,6 +37,7 @@ from durable_nb.errors import (
     OtherLayoutError,
 )
 from durable_nb.log.ids import new_id
+from durable_nb.log.places import refuse_unfit
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -145,8 +146,10 @@ def prepare(path: Path) -> tuple[str, bool]:
     """Create the log, or check and migrate the one that is there; give its id, and whether it is new. Blocking.
 
     Raises:
-        NotALogError, NewerLogError, OtherLayoutError, LogUnwritableError, LogBusyError: in a sentence; the file is as it was.
+        NotALogError, NewerLogError, OtherLayoutError, LogUnwritableError, LogBusyError, UnfitFolderError: in a sentence; the file
+            is as it was.
     """
+    refuse_unfit(path)
     is_new = _create_file(path)
     try:
         with contextlib.closing(open_sqlite(path)) as connection:

@@ -6,8 +6,9 @@ without a signature over it, which is the caller's to make and to verify.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from durable_nb.log.payloads import loaded
@@ -28,15 +29,26 @@ FIND = """
 SELECT task, version, kind, options, body, home, signature, created_at FROM definition
 WHERE task = ? AND version = ? AND home = ?"""
 
-# The versions that unfinished runs execute.
+# The versions that unfinished runs execute, and those to which they may fall back.
 WANTED = """
 SELECT task, version, kind, options, body, home, signature, created_at FROM definition
 WHERE home = ? AND (task, version) IN (
-    SELECT DISTINCT task, version FROM run INDEXED BY run_status WHERE status IN ('QUEUED', 'RUNNING') AND home = ?)"""
+    SELECT DISTINCT task, version FROM run INDEXED BY run_status WHERE status IN ('QUEUED', 'RUNNING') AND home = ?
+    UNION
+    SELECT run.task, json_extract(journal.data, '$.from') FROM run INDEXED BY run_status JOIN journal ON journal.run = run.number
+    WHERE run.status IN ('QUEUED', 'RUNNING') AND run.home = ? AND journal.kind = 'moved')"""
 
 UNFINISHED = """
 SELECT task, count(*) FILTER (WHERE parent IS NULL), count(*) FROM run
 WHERE status IN ('QUEUED', 'RUNNING') AND (:home IS NULL OR home = :home) GROUP BY task ORDER BY task"""
+
+# Whether anything is left to do for tasks of a home: a run that is not parked, or what may start one.
+HAS_WORK = """
+SELECT EXISTS (SELECT 1 FROM run INDEXED BY run_status
+               WHERE status IN ('QUEUED', 'RUNNING') AND blocked_reason IS NULL AND home = :home
+                 AND task IN (SELECT value FROM json_each(:tasks)))
+    OR EXISTS (SELECT 1 FROM schedule WHERE due_at IS NOT NULL AND task IN (SELECT value FROM json_each(:tasks)))
+    OR EXISTS (SELECT 1 FROM listener WHERE task IN (SELECT value FROM json_each(:tasks)))"""
 
 STATUSES = "SELECT status, count(*) FROM run GROUP BY status ORDER BY status"
 
@@ -100,12 +112,17 @@ def find(connection: sqlite3.Connection, task: str, version: str, home: str) -> 
 
 def list_wanted(connection: sqlite3.Connection, home: str) -> list[StoredDefinition]:
     """Give the definitions of a home that its unfinished runs execute, former versions among them."""
-    return [StoredDefinition(**dict(zip(COLUMNS, row, strict=True))) for row in connection.execute(WANTED, (home, home))]
+    return [StoredDefinition(**dict(zip(COLUMNS, row, strict=True))) for row in connection.execute(WANTED, (home, home, home))]
 
 
 def list_unfinished(connection: sqlite3.Connection, home: str | None) -> list[UnfinishedRuns]:
     """Give, by task, how many runs of a home (of all, where that is None) have not ended."""
     return [UnfinishedRuns(*row) for row in connection.execute(UNFINISHED, {"home": home})]
+
+
+def has_work(connection: sqlite3.Connection, tasks: Sequence[str], *, home: str) -> bool:
+    """Whether tasks of a home have unfinished runs that are not parked, or crons, schedules or events that start them."""
+    return bool(connection.execute(HAS_WORK, {"tasks": json.dumps(list(tasks)), "home": home}).fetchone()[0])
 
 
 def count_statuses(connection: sqlite3.Connection) -> dict[str, int]:

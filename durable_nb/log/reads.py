@@ -60,7 +60,8 @@ LAST_KEY = "SELECT key FROM run WHERE key > ? AND key < ? ORDER BY key DESC LIMI
 STATUS = """
 SELECT (SELECT count(*) FROM run WHERE status IN ('QUEUED', 'RUNNING') AND parent IS NULL),
        (SELECT count(*) FROM run WHERE blocked_reason IS NOT NULL),
-       (SELECT count(DISTINCT run) FROM wait WHERE key IS NOT NULL AND matched_at IS NULL)"""
+       (SELECT count(DISTINCT run) FROM wait WHERE key IS NOT NULL AND schema IS NULL AND matched_at IS NULL),
+       (SELECT count(DISTINCT run) FROM wait WHERE schema IS NOT NULL AND matched_at IS NULL)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,6 @@ def list_awaited_keys(connection: sqlite3.Connection, *, limit: int) -> list[str
     return [key for (key,) in connection.execute(AWAITED, (limit,))]
 
 
-def count_status(connection: sqlite3.Connection) -> tuple[int, int, int]:
-    """Give the numbers of unfinished root runs, of blocked runs, and of runs that wait for an event."""
+def count_status(connection: sqlite3.Connection) -> tuple[int, int, int, int]:
+    """Give the numbers of unfinished root runs, of blocked runs, of runs that wait for an event, and of those that ask people."""
     return connection.execute(STATUS).fetchone()  # type: ignore[no-any-return]

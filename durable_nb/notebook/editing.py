@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ class Check:
         self._moved = 0
         self._busy = 0  # replayed, but executing now, or moved on meanwhile
         self._others: list[Verdict] = []
+        self._lines_done: Counter[int] = Counter()  # up to which the code has run, of the runs that go on
         self._ids: dict[int, str] = {}
         self._total = 0
         self._left_out = 0
@@ -110,6 +112,8 @@ class Check:
         for verdict in self._verdicts([claim for claim, _ in claims]):
             if verdict.kind == "goes on":
                 good.append(found[verdict.number])
+                if verdict.line is not None:
+                    self._lines_done[verdict.line] += 1
             else:
                 self._others.append(verdict)
             if self._is_superseded():
@@ -237,6 +241,10 @@ class Check:
         if not self._is_done:
             return Text(f"{head} Replaying {counted(self._total, 'unfinished run')} against it: {judged} done.")
         lines = [Text(f"{head} {counted(self._moved, 'unfinished run')} {'goes' if self._moved == 1 else 'go'} on with it.")]
+        if self._lines_done:
+            done = ", ".join(f"line {line} ({counted(runs, 'run')})" for line, runs in sorted(self._lines_done.items())[:SHOWN])
+            more = ", …" if len(self._lines_done) > SHOWN else ""
+            lines.append(Text(f"What stands before it has run already, and is not run again: {done}{more}."))
         if self._busy:
             verb = "is executing and keeps" if self._busy == 1 else "are executing and keep"
             lines.append(
@@ -249,22 +257,23 @@ class Check:
                 Text(f"{counted(self._left_out, 'run')} more were not checked and keep the code before.", style="yellow")
             )
         if self._others:
-            lines.append(
-                Text(
-                    "A run that keeps the code before goes on with it. To have it in the new code, fork it before the checkpoint "
-                    "where it diverges, or cancel it and start it again. To undo the edit, run the cell as it was."
-                )
-            )
+            lines.append(Text("A run that keeps the code before goes on with it. To undo the edit, run the cell as it was."))
         return Group(*lines)
 
     def _lines(self, verdicts: Sequence[Verdict]) -> Iterator[Text]:
         alike: dict[str, list[str]] = {}
+        node: dict[str, int | None] = {}
         for verdict in verdicts:
-            alike.setdefault(_why(verdict), []).append(self._ids[verdict.number])
+            why = _why(verdict)
+            alike.setdefault(why, []).append(self._ids[verdict.number])
+            node[why] = verdict.node
         for why, ids in list(alike.items())[:SHOWN]:
             named = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
             who = f"run {named} keeps" if len(ids) == 1 else f"{len(ids)} runs ({named}) keep"
             yield Text(f"{who} the code before: {brief(why, 400)}.", style="yellow")
+            for run in ids[:SHOWN] if node[why] is not None else ():
+                yield Text(f"    to have it in the new code: %durable fork {run} --node {node[why]}")
+            yield Text(f"    or to end {'it' if len(ids) == 1 else 'these'}: %durable cancel {' '.join(ids[:SHOWN])}")
         rest = sum(len(ids) for ids in list(alike.values())[SHOWN:])
         if rest:
             yield Text(

@@ -188,7 +188,7 @@ class Extension:
     def state(self) -> LogState:
         """Read what the line at loading tells."""
         home = self.durable.home
-        unfinished, (_, blocked, waiting) = self.session.read(
+        unfinished, (_, blocked, waiting, asking) = self.session.read(
             lambda connection: (stored.list_unfinished(connection, home), reads.count_status(connection))
         )
         served = {task.name for task in self.durable.tasks}
@@ -197,6 +197,7 @@ class Extension:
             going=sum(group.roots for group in unfinished if group.task in served),
             waiting=waiting,
             blocked=blocked,
+            asking=asking,
             lacking=[(group.task, group.runs) for group in unfinished if group.task not in served],
             untrusted=tuple(self.session.untrusted),
         )
@@ -204,6 +205,11 @@ class Extension:
     def lines(self) -> list[str]:
         """Give the line about the log, and the warning if git would take the log along."""
         lines = [log_line(self.state()), *(visible(note) for note in self.session.notes())]
+        if self.durable.took_back is not None:
+            lines.append(
+                f"durable_nb: the runs were taken back from process {self.durable.took_back}, which served them meanwhile."
+            )
+            self.durable.took_back = None
         if not is_ignored(self.durable.path):
             name = visible(self.durable.path.name)
             lines.append(

@@ -77,7 +77,7 @@ class Verdict:
 
     Attributes:
         node: the checkpoint at which it diverges. recorded, asked: what the log has there, and what the code asks, in words.
-        recorded_line, line: the source lines of both.
+        recorded_line, line: the source lines of both; of one that goes on, the line up to which the new code has run.
         reason: why it fails, or cannot be checked.
     """
 
@@ -268,7 +268,8 @@ async def replay(engine: Engine, task: Task[Any], history: History, guard: Guard
             recorded_line=there.line if there else None,
             line=execution.diverged_line,
         ), (execution, run)
-    return Verdict(number=claim.number, kind=kind, reason=reason), (execution, run)
+    line = execution.suspended_line() if kind == "goes on" else None
+    return Verdict(number=claim.number, kind=kind, line=line, reason=reason), (execution, run)
 
 
 def _line_of_error(execution: Replay, task: Task[Any]) -> int | None:

@@ -306,7 +306,7 @@ class LogState:
 
     Attributes:
         going: unfinished runs that a person started and that can go on here.
-        waiting: those runs that wait for an event.
+        waiting: runs that wait for an event. asking: runs that wait for a person, who finds them in the inbox.
         lacking: names of tasks whose runs wait for their definition, each with the number of such runs.
         untrusted: names of tasks whose definition does not carry this user's signature.
     """
@@ -315,6 +315,7 @@ class LogState:
     going: int
     waiting: int
     blocked: int
+    asking: int = 0
     lacking: Sequence[tuple[str, int]]
     untrusted: Sequence[str]
 
@@ -326,6 +327,8 @@ def log_line(state: LogState) -> str:
     'durable_nb: log a.db: 2 runs go on, 1 waits for an event, 3 lack their definition (run the cell of clean).'
     """
     parts = [f"{counted(state.going, 'run goes', 'runs go')} on", f"{counted(state.waiting, 'waits', 'wait')} for an event"]
+    if state.asking:
+        parts.append(f"{counted(state.asking, 'waits', 'wait')} for an approval (`%durable inbox`)")
     if state.blocked:
         parts.append(f"{counted(state.blocked, 'is parked', 'are parked')}")
     lacking = sum(count for _, count in state.lacking)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
@@ -85,6 +86,7 @@ class Shell:
         """Unload the extension and give back what the shell took."""
         self.cell("%unload_ext durable_nb")
         self.ip.restore_sys_module_state()  # type: ignore[no-untyped-call]
+        atexit.unregister(self.ip.atexit_operations)  # hundreds of them, each with a full collection, take minutes at the exit
 
 
 @dataclass

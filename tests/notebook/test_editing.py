@@ -53,8 +53,20 @@ def waiting(shell: Shell) -> Shell:
 def test_a_run_whose_history_replays_goes_on_with_the_new_code(waiting: Shell, capfd: pytest.CaptureFixture[str]) -> None:
     said = edit(waiting, TASK.replace("'old'", "'new'"), capfd)
     assert "1 unfinished run goes on with it." in said
+    assert "What stands before it has run already, and is not run again: line 5 (1 run)." in said
     waiting.cell("%emit go")
     assert result(waiting) == "new"
+
+
+def test_a_fork_that_does_not_replay_with_the_new_code_has_the_code_before(
+    waiting: Shell, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edit(waiting, TASK.replace("aio_now()", "aio_memo(lambda: 1, int)").replace("'old'", "'new'"), capfd)
+    fork = waiting.cell("%durable fork #1 --node 2").result  # it shares the checkpoint that the new code does not ask
+    waits(waiting, fork.id)
+    waiting.cell("%emit go")
+    assert result(waiting, fork.id) == "old"
+    assert result(waiting) == "old"
 
 
 def test_a_run_that_diverges_keeps_its_code_and_the_cell_says_where(waiting: Shell, capfd: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +74,12 @@ def test_a_run_that_diverges_keeps_its_code_and_the_cell_says_where(waiting: She
     said = " ".join(edit(waiting, changed.replace("'old'", "'new'"), capfd).split())
     assert "0 unfinished runs go on with it." in said
     assert "keeps the code before: diverges at checkpoint 1: recorded now at line 4, new code asks sleep 5s (line 5)." in said
-    assert "fork it before the checkpoint" in said
+    run = waiting.cell("durable.runs.get('#1').id").result
+    assert f"to have it in the new code: %durable fork {run} --node 1" in said
+    assert f"or to end it: %durable cancel {run}" in said
+    fork = waiting.cell(f"%durable fork {run} --node 1").result
+    wait_until(lambda: "sleep 5s" in waiting.cell(f"%durable show {fork.id}").text, what="the fork in the new code")
+    waiting.cell(f"%durable cancel {fork.id}")
     waiting.cell("%emit go")
     assert result(waiting) == "old"
     second = waiting.cell("%durable run f 2").result
@@ -173,6 +190,48 @@ def test_what_comes_after_the_history_may_be_anything_and_is_not_executed(
     waiting.cell("%emit go")
     assert result(waiting) == "new"
     assert (folder / "memo.txt").exists()
+
+
+TORN = TASK.replace(
+    "    await ctx.aio_now()\n",
+    "    await (ctx.aio_memo(lambda: 1, int) if __import__('os').path.exists('flag') else ctx.aio_now())\n",
+)
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["same kernel", "after a restart"])
+def test_a_run_that_diverges_only_when_it_is_entered_falls_back_to_the_code_before(
+    waiting: Shell, capfd: pytest.CaptureFixture[str], folder: Path, restarts: bool
+) -> None:
+    assert "1 unfinished run goes on with it." in edit(waiting, TORN.replace("'old'", "'new'"), capfd)
+    (folder / "flag").touch()  # what the check could not know
+    if restarts:
+        waiting.cell("%unload_ext durable_nb")
+        waiting.load()
+        waits(waiting)
+    waiting.cell("%emit go")
+    assert result(waiting) == "old"
+    with closing(sqlite3.connect(folder / "durable.db")) as log:
+        kinds = [kind for (kind,) in log.execute("SELECT kind FROM journal WHERE run = 1 AND kind IN ('moved', 'blocked')")]
+    assert kinds == ["moved", "moved"]
+
+
+def test_a_run_that_was_given_new_code_and_has_asked_more_is_parked_when_it_diverges(
+    waiting: Shell, capfd: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    more = TORN.replace("    return 'old'", "    await ctx.aio_wait_for_event('more')\n    return 'new'")
+    assert "1 unfinished run goes on with it." in edit(waiting, more, capfd)
+    waiting.cell("%emit go")
+    wait_until(lambda: "waits for `more`" in waiting.cell("%durable show #1").text, what="the second wait")
+    (folder / "flag").touch()
+    waiting.cell("%unload_ext durable_nb")
+    waiting.load()
+    wait_until(lambda: "⏸ parked" in waiting.cell("%durable show #1").text, what="the parking")
+    assert "It diverged" in waiting.cell("%durable show #1").text
+    (folder / "flag").unlink()
+    waiting.cell("%durable retake #1")
+    wait_until(lambda: "waits for `more`" in waiting.cell("%durable show #1").text, what="the second wait")
+    waiting.cell("%emit more")
+    assert result(waiting) == "new"
 
 
 def test_layout_and_comments_are_no_edit(waiting: Shell) -> None:

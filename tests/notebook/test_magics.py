@@ -88,6 +88,28 @@ def test_it_warns_of_a_log_that_git_would_take_along(bare_shell: Shell, folder: 
     assert len(bare_shell.load().splitlines()) == 1
 
 
+def test_it_says_how_many_runs_wait_for_an_approval(shell: Shell) -> None:
+    shell.cell("%%durable_task\nasync def f(input, ctx):\n    return await ctx.aio_ask('publish?', bool)\n")
+    shell.cell("%durable run f --key one\n%durable run f --key two")
+    wait_for_waits(shell, "two")
+    wait_for_waits(shell, "one")
+    shell.cell("%unload_ext durable_nb")
+    assert "2 runs go on, 0 wait for an event, 2 wait for an approval (`%durable inbox`)" in shell.load()
+
+
+def test_a_synced_folder_is_refused_with_a_local_path(bare_shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = folder / "Dropbox" / "work"
+    synced.mkdir(parents=True)
+    monkeypatch.setenv("DURABLE_NB_LOG", str(synced / "durable.db"))
+    said = bare_shell.load()
+    assert f"would stand in {synced.parent}, which is copied to other machines" in said
+    assert "%durable open " in said
+    assert "copied to other machines" in bare_shell.usage_error("%durable runs")
+    assert list(synced.iterdir()) == []
+    bare_shell.cell(f"%durable open {folder / 'durable.db'}")
+    bare_shell.cell("%durable runs")
+
+
 # ---------------------------------------------------------------- cells
 
 

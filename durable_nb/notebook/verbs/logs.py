@@ -1,4 +1,4 @@
-"""Verbs for the log and the process that serves it: open, trust, close, crash."""
+"""Verbs for the log and the process that serves it: open, trust, close, detach, crash."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from IPython.core.error import UsageError
+
+from durable_nb.errors import DurableError, LogError
 from durable_nb.notebook import inspection
 from durable_nb.notebook.arguments import Arguments, plain
 from durable_nb.notebook.verbs.verb import Verb
+from durable_nb.views.words import brief, visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -40,6 +44,21 @@ def _close(extension: Extension, _: Namespace) -> None:
     print("The engine is closed; its runs stay in the log, and go on when the next magic opens it.")
 
 
+def _detach(extension: Extension, _: Namespace) -> None:
+    durable = extension.ready().durable
+    try:
+        found = durable.detach()
+    except LogError:
+        raise
+    except DurableError as error:
+        raise UsageError(visible(str(error))) from None
+    served = ", ".join(brief(name, 60) for name in found.serves) or "no task"
+    print(f"Process {found.pid} serves {served} from now on, also when this kernel has ended; it writes to {found.output}.")
+    for name, why in found.lacks.items():
+        print(f"{brief(name, 60)} is not served, its runs wait for this notebook: {brief(why, 400)}")
+    print("It ends when nothing is left to do. The next use of `durable` here takes the runs back.")
+
+
 def _crash(extension: Extension, _: Namespace) -> None:
     print(f"Killing process {os.getpid()}: load durable_nb again in a new kernel, and the runs go on.", flush=True)
     sys.stderr.flush()
@@ -62,6 +81,11 @@ VERBS = (
         name="close",
         description="Stop the engine; the runs stay in the log and go on when it is opened again.",
         do=_close,
+    ),
+    Verb(
+        name="detach",
+        description="Give the runs to a process that goes on when this kernel ends; the next use of the log takes them back.",
+        do=_detach,
     ),
     Verb(
         name="crash",
