@@ -1,0 +1,138 @@
+"""Exported scripts: what is in them, what is left out, and what is refused."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable_nb.export.script import ExportError, Script, export
+
+AIRPORTS = Path(__file__).parents[2] / "notebooks" / "airports.ipynb"
+
+
+def notebook(*cells: str) -> dict[str, Any]:
+    """A notebook of cells; one that begins with ``md:`` is Markdown."""
+    return {
+        "cells": [
+            {"cell_type": "markdown", "source": cell[3:]} if cell.startswith("md:") else {"cell_type": "code", "source": cell}
+            for cell in cells
+        ]
+    }
+
+
+def exported(*cells: str, **options: Any) -> Script:
+    script = export(notebook(*cells), log="log.db", **options)
+    ast.parse(script.text)
+    return script
+
+
+TASK = "%%task --retries 3\nimport math\n\n\ndef root(input: float, ctx):\n    return math.sqrt(input)"
+
+
+def test_a_task_cell_becomes_a_decorated_function() -> None:
+    script = exported("md:# Roots\n\nOf numbers.", "%load_ext durable_nb", TASK, "handle = %durable run root 4", "await handle")
+    assert script.text.startswith('"""Roots.\n\nOf numbers.\n"""\n')
+    assert "@durable.task(retries=3)\ndef root(input: float, ctx):\n    return math.sqrt(input)\n" in script.text
+    assert 'durable = Durable(Path(__file__).with_name("log.db"))' in script.text
+    assert "await handle" not in script.text
+    assert "get_ipython" not in script.text
+    assert (script.tasks, script.left_out) == (("root",), (2, 4, 5))
+
+
+def test_what_a_task_needs_comes_with_it_and_nothing_else() -> None:
+    text = exported(
+        "import json, csv\nfrom os import path, sep",
+        "LIMIT = 3  # of tries\nUNUSED = 4",
+        "# how it is said\ndef say(text):\n    return json.dumps(text) + SUFFIX",
+        "SUFFIX = sep",
+        "def other():\n    return csv",
+        "%%durable_task\nasync def talk(input, ctx):\n    return say(input * LIMIT)",
+    ).text
+    assert "import json\n" in text
+    assert "from os import sep\n" in text
+    assert "csv" not in text
+    assert "LIMIT = 3  # of tries\n" in text
+    assert "UNUSED" not in text
+    assert "# how it is said\ndef say(text):" in text
+    assert "SUFFIX = sep" in text
+
+
+def test_a_function_defined_twice_is_there_once_as_it_was_last() -> None:
+    text = exported("def help(): return 1", "def help(): return 2", "%%task\ndef f(input, ctx): return help()").text
+    assert text.count("def help") == 1
+    assert "return 2" in text
+
+
+def test_a_local_name_brings_no_statement_of_that_name() -> None:
+    text = exported("name = open('secret')", "%%task\ndef f(input, ctx):\n    name = 1\n    return [name for name in input]").text
+    assert "secret" not in text
+
+
+def test_changes_to_what_is_needed_come_along() -> None:
+    text = exported("config = {}", "config['depth'] = 2", "%%task\ndef f(input, ctx): return config['depth']").text
+    assert "config['depth'] = 2" in text or 'config["depth"] = 2' in text
+
+
+def test_tasks_of_decorators_are_found_and_their_app_is_kept() -> None:
+    script = exported(
+        "from durable_nb import Durable\ndurable = Durable('mine.db')", "@durable.task()\ndef f(input, ctx): return 1"
+    )
+    assert "with_name" not in script.text
+    assert "mine.db" in script.text
+    assert script.tasks == ("f",)
+
+
+def test_annotations_in_quotes_count() -> None:
+    text = exported("class Model: ...", "%%task\ndef f(input: 'Model', ctx): return 1").text
+    assert "class Model" in text
+
+
+def test_exploring_cells_come_where_they_are_asked_for() -> None:
+    cells = ("import statistics", TASK, "statistics.mean([1, 2])", "answer = await root.aio_run(4)")
+    assert "statistics" not in exported(*cells).text
+    text = exported(*cells, explore=True).text
+    assert "async def explore() -> None:" in text
+    assert "    statistics.mean([1, 2])" in text
+    assert "import statistics" in text
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (("1 + 1",), "declares no task"),
+        (("def f(:",), "Cell 1 is no Python"),
+        (("x = !ls", "%%task\ndef f(input, ctx): return x"), "needs x, which a magic makes in cell 1"),
+        (("%%task\ndef f(i, c): ...\ndef g(i, c): ...",), "cannot be told"),
+    ],
+    ids=["no task", "no python", "magic", "which"],
+)
+def test_what_cannot_be_exported_is_said(cells: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ExportError, match=words):
+        exported(*cells)
+
+
+def test_hostile_prose_stays_prose() -> None:
+    text = exported('md:# """; raise SystemExit #\n\\N{nothing} \\', TASK).text
+    assert "raise SystemExit" in (ast.get_docstring(ast.parse(text)) or "")
+
+
+@pytest.mark.slow
+def test_the_demo_is_a_script_that_ruff_and_mypy_pass(tmp_path: Path) -> None:
+    script = export(json.loads(AIRPORTS.read_text(encoding="utf-8")), log="airports.durable.db", name="airports")
+    assert script.tasks == ("score_group", "publish", "clean_airports")
+    assert script.is_formatted
+    path = tmp_path / "airports.py"
+    path.write_text(script.text, encoding="utf-8")
+    for tool in (
+        ["ruff", "check", "--isolated", "--select", "E4,E7,E9,F,I"],
+        ["ruff", "format", "--isolated", "--check"],
+        ["mypy"],
+    ):
+        done = subprocess.run([sys.executable, "-m", *tool, str(path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
