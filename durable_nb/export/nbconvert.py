@@ -21,10 +21,8 @@ class DurableScriptExporter(Exporter):
     def _python(self) -> str:
         return ".py"
 
-    def from_notebook_node(  # type: ignore[override]  a text, as every text exporter gives
-        self, nb: Any, resources: Any = None, **keywords: Any
-    ) -> tuple[str, Any]:
-        """Give the script's text, with nbconvert's resources."""
+    def from_notebook_node(self, nb: Any, resources: Any = None, **keywords: Any) -> Any:
+        """Give the script's text, with nbconvert's resources: (str, dict), as every text exporter does."""
         nb, resources = super().from_notebook_node(nb, resources, **keywords)
         name = resources.get("metadata", {}).get("name", "notebook")
         return export(nb, log=f"{name}.durable.db", name=name, explore=self.explore).text, resources
