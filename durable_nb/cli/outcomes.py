@@ -1,7 +1,6 @@
 """What a command ends with: its exit code, and its words on standard error.
 
-Exit codes are part of the interface: 0 done, 1 the run failed or was cancelled, 2 bad usage or input, 3 no such run, task or file,
-4 the time to wait was over, 5 the log cannot be used, 130 interrupted.
+Exit codes are part of the interface (EXIT_CODES); a number keeps its meaning for good.
 """
 
 from __future__ import annotations
@@ -17,38 +16,79 @@ from durable_nb.errors import (
     DurableError,
     EngineStoppedError,
     FailedTaskRunExceptionGroup,
+    InertLogError,
+    LifespanError,
     LogError,
     RunCancelledError,
     TaskRunError,
+    UnknownCheckpointError,
+    UnknownQuestionError,
     UnknownRunError,
     UnknownTaskError,
+    UntrustedError,
 )
+from durable_nb.views import words
 from durable_nb.views.words import visible
 
 P = ParamSpec("P")
 R = TypeVar("R")
-FAILED, USAGE, UNKNOWN, TIMED_OUT, NO_LOG, INTERRUPTED = 1, 2, 3, 4, 5, 130
+
+FAILED, USAGE, CANCELLED, NOT_FOUND, TIMED_OUT, NO_LOG, BLOCKED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 130
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 3 the run was cancelled, 4 no such run, task, question or file, "
+    "5 the time to wait is over, 6 the log cannot be used, 7 the run is parked until a person acts, 130 interrupted, 143 terminated."
+)
+
+
+class CommandError(DurableError):
+    """A command cannot do what it was asked.
+
+    Attributes:
+        code: the exit code.
+    """
+
+    def __init__(self, message: str, code: int = USAGE) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def exit_code(error: BaseException) -> int:
     """Give the exit code that an error means.
 
     >>> exit_code(UnknownRunError("none"))
-    3
+    4
     """
     match error:
+        case CommandError():
+            return error.code
         case KeyboardInterrupt():
             return INTERRUPTED
-        case TaskRunError() | FailedTaskRunExceptionGroup() | RunCancelledError():
-            return FAILED
-        case UnknownRunError() | UnknownTaskError() | FileNotFoundError():
-            return UNKNOWN
-        case LogError() | EngineStoppedError():
-            return NO_LOG
-        case TimeoutError():
+        case TimeoutError() if not isinstance(error, DurableError):
             return TIMED_OUT
+        case RunCancelledError():
+            return CANCELLED
+        case TaskRunError() | FailedTaskRunExceptionGroup() | LifespanError():
+            return FAILED
+        case UnknownRunError() | UnknownTaskError() | UnknownQuestionError() | UnknownCheckpointError() | FileNotFoundError():
+            return NOT_FOUND
+        case LogError() | EngineStoppedError() | UntrustedError():
+            return NO_LOG
         case _:
             return USAGE
+
+
+def sentence(error: BaseException) -> str:
+    """Give an error in the words of a terminal: verbs are written as commands, not as magics."""
+    match error:
+        case KeyboardInterrupt():
+            text = "Interrupted."
+        case OSError() if error.filename is not None:
+            text = f"{error.filename}: {error.strerror}."
+        case InertLogError():
+            text = str(error).replace(", or durable.trust() in a script", "")
+        case _:
+            text = str(error) or type(error).__name__
+    return visible(text.replace("%durable ", f"{words.COMMAND} "), lines=True)
 
 
 def said(verb: Callable[P, R]) -> Callable[P, R]:
@@ -58,8 +98,10 @@ def said(verb: Callable[P, R]) -> Callable[P, R]:
     def command(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return verb(*args, **kwargs)
-        except (DurableError, KeyboardInterrupt, FileNotFoundError, TimeoutError) as error:
-            print(visible(str(error) or type(error).__name__, lines=True), file=sys.stderr)
+        except BrokenPipeError:
+            raise
+        except (DurableError, KeyboardInterrupt, OSError) as error:
+            print(sentence(error), file=sys.stderr)
             raise typer.Exit(exit_code(error)) from None
 
     return command

@@ -100,7 +100,7 @@ class Durable:
         self.cel = CEL(self)
         self.home = home
         self._durability: Durability = durability
-        self._slots = slots
+        self.slots = slots
         self._lifespan = check_lifespan(lifespan)
         self._clock = clock
         self._keyring = keyring
@@ -237,7 +237,7 @@ class Durable:
             self.tasks,
             clock=self._clock or SystemClock(),
             home=self.home,
-            slots=self._slots,
+            slots=self.slots,
             lifespan=self._lifespan,
             refusal=self._refuse,
             sign=self._sign,

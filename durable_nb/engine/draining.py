@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable_nb.log import idle
 
@@ -34,7 +34,7 @@ async def drain(engine: Engine, grace: float) -> int:
 
 
 async def is_idle(engine: Engine) -> bool:
-    """Whether nothing is left that this engine could do now: its runs wait, none is ready, no sleep is due, no event unmatched."""
+    """Whether nothing is left to do now: the runs here wait, none is ready, no sleep is due, no event unmatched."""
     if engine.regular_runs or not all(execution.is_waiting() for execution in engine.executions.values()):
         return False
     return engine.writer.is_idle and not await engine.reader.run(partial(idle.has_work, **_served(engine)))
@@ -45,6 +45,6 @@ async def is_done(engine: Engine) -> bool:
     return not await engine.reader.run(partial(idle.has_unfinished, **_served(engine)))
 
 
-def _served(engine: Engine) -> dict[str, object]:
+def _served(engine: Engine) -> dict[str, Any]:
     defined, restored = engine.registry.all_served()
     return {"home": engine.home, "defined": defined, "restored": restored, "at": engine.clock.now()}

@@ -7,7 +7,7 @@ from typing import Any
 from nbconvert.exporters import Exporter
 from traitlets import Bool, default
 
-from durable_nb.export.script import export
+from durable_nb.export.script import LOG_SUFFIX, export
 
 
 class DurableScriptExporter(Exporter):
@@ -25,4 +25,4 @@ class DurableScriptExporter(Exporter):
         """Give the script's text, with nbconvert's resources: (str, dict), as every text exporter does."""
         nb, resources = super().from_notebook_node(nb, resources, **keywords)
         name = resources.get("metadata", {}).get("name", "notebook")
-        return export(nb, log=f"{name}.durable.db", name=name, explore=self.explore).text, resources
+        return export(nb, log=f"{name}{LOG_SUFFIX}", name=name, explore=self.explore).text, resources

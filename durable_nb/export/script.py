@@ -7,13 +7,13 @@ explore are left out, or put into a function where they are asked for.
 from __future__ import annotations
 
 import ast
-import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from durable_nb.errors import DurableError
@@ -21,7 +21,9 @@ from durable_nb.export.imports import Imports
 from durable_nb.export.statements import APP, MAGIC, FunctionNode, Statement, needed, split
 
 CELL_MAGIC = re.compile(r"%%(?P<magic>\w+)(?P<line>.*)")
+OPEN_MAGIC = re.compile(r"^%durable\s+open\s+(?P<path>\S.*?)\s*$", re.MULTILINE)
 KINDS = ("task", "durable_task")
+LOG_SUFFIX = ".durable.db"
 FORMAT_SECONDS = 60
 
 
@@ -44,6 +46,15 @@ class Script:
     tasks: tuple[str, ...]
     left_out: tuple[int, ...]
     is_formatted: bool
+
+    def said(self) -> str:
+        """Say what is in the script and what is not, for the person."""
+        lines = [f"tasks: {', '.join(self.tasks)}"]
+        if self.left_out:
+            lines.append(f"cells left out, since no task needs them: {', '.join(map(str, self.left_out))}")
+        if not self.is_formatted:
+            lines.append("It is not formatted: ruff is not installed (pip install 'durable_nb[export]').")
+        return "\n".join(lines)
 
 
 def export(notebook: Mapping[str, Any], *, log: str, name: str = "notebook", explore: bool = False) -> Script:
@@ -81,9 +92,11 @@ def export(notebook: Mapping[str, Any], *, log: str, name: str = "notebook", exp
     if not any(APP in statement.binds for statement in body):
         imports.add(ast.parse("from pathlib import Path").body[0])
         imports.add(ast.parse("from durable_nb import Durable").body[0])
-        lines.append(f"{APP} = Durable(Path(__file__).with_name({log!r}))")
+        place = f"Path({log!r})" if Path(log).is_absolute() else f"Path(__file__).parent / {log!r}"
+        lines.append(f"{APP} = Durable({place})")
+    imports.add(ast.parse("from durable_nb.cli import main").body[0])
     lines += [*_written(body), *_exploration(rest)]
-    lines.append(f'\n\nif __name__ == "__main__":\n    {APP}.main()\n')
+    lines.append(f'\n\nif __name__ == "__main__":\n    main({APP})\n')
     text, is_formatted = _formatted("\n".join([_docstring(prose, name), "", *imports.lines(), "", *lines]))
     cells = {statement.cell for statement in statements}
     return Script(
@@ -94,6 +107,34 @@ def export(notebook: Mapping[str, Any], *, log: str, name: str = "notebook", exp
     )
 
 
+def export_to(
+    target: Path | None, notebook: Mapping[str, Any], path: Path, *, explore: bool = False, is_forced: bool = False
+) -> Script:
+    """Write a notebook's script into a file; only give it, where that is None. It works on the notebook's log.
+
+    Args:
+        path: the notebook's.
+        is_forced: write over a file that is there.
+
+    Raises:
+        ExportError: the file is there, or the notebook cannot be written as a script. OSError: the file cannot be written.
+    """
+    if target is not None and target.exists() and not is_forced:
+        raise ExportError(f"{target} is there already: name another file, or say --force to write over it.")
+    script = export(notebook, log=log_of(notebook, path), name=path.stem, explore=explore)
+    if target is not None:
+        target.write_text(script.text, encoding="utf-8")
+    return script
+
+
+def log_of(notebook: Mapping[str, Any], path: Path) -> str:
+    """Give the log of a notebook: the one that it opens, else the one beside it."""
+    opened = [
+        match["path"] for cell in notebook["cells"] if cell["cell_type"] == "code" for match in OPEN_MAGIC.finditer(_text(cell))
+    ]
+    return opened[-1].strip("'\"") if opened else path.with_suffix(LOG_SUFFIX).name
+
+
 # ---------------------------------------------------------------- reading
 
 
@@ -101,13 +142,17 @@ def _read(notebook: Mapping[str, Any]) -> tuple[list[Statement], str]:
     """Give the statements of all code cells, and the text of the first Markdown."""
     statements, prose, heading = list[Statement](), "", None
     for number, cell in enumerate(notebook.get("cells", ()), start=1):
-        source = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+        source = _text(cell)
         if cell["cell_type"] == "markdown":
             prose = prose or source
             heading = next((line.lstrip("# ") for line in source.splitlines() if line.startswith("#")), heading)
         elif cell["cell_type"] == "code":
             statements += _statements(source, number, heading)
     return statements, prose
+
+
+def _text(cell: Mapping[str, Any]) -> str:
+    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
 
 
 def _statements(source: str, cell: int, heading: str | None) -> list[Statement]:
@@ -127,34 +172,30 @@ def _statements(source: str, cell: int, heading: str | None) -> list[Statement]:
 
 def _decorated(found: list[Statement], kind: str, line: str, cell: int) -> list[Statement]:
     """Give the statements of a task cell, its function with the decorator that says what the magic's line says."""
-    words = line.split()
-    wanted = words.pop(0) if words and not words[0].startswith("-") else None
+    wanted, options = _options(kind, line, cell)
     functions = [(item, item.node) for item in found if isinstance(item.node, FunctionNode) and wanted in (None, item.node.name)]
     candidates = [(item, node) for item, node in functions if isinstance(node, ast.AsyncFunctionDef)] or functions
     if len(candidates) > 1:
         candidates = [(item, node) for item, node in candidates if len(node.args.args) == 2]
     if len(candidates) != 1:
         raise ExportError(f"Cell {cell} is under %%{kind}, but which of its functions is the task cannot be told: name it there.")
-    decorator = f"@{APP}.{kind}({', '.join(_options(words, cell))})"
+    decorator = f"@{APP}.{kind}({options})"
     return [replace(item, decorator=decorator) if item is candidates[0][0] else item for item in found]
 
 
-def _options(words: Sequence[str], cell: int) -> list[str]:
-    """Give a magic's options as keyword arguments: ``--retries 3`` is ``retries=3``."""
-    arguments = list[str]()
-    for name, value in zip(words[::2], words[1::2], strict=len(words) % 2 == 0):
-        if not name.startswith("--"):
-            raise ExportError(f"Cell {cell}: {name!r} is no option of its magic: write --option value.")
-        keyword = name.removeprefix("--").replace("-", "_")
-        arguments.append(f"{'default_priority' if keyword == 'priority' else keyword}={_literal(value)}")
-    return arguments
+def _options(kind: str, line: str, cell: int) -> tuple[str | None, str]:
+    """Give the function that a magic's line names, and its options as keyword arguments: ``--retries 3`` is ``retries=3``."""
+    from IPython.core.error import UsageError
 
+    from durable_nb.notebook.arguments import task_parser
 
-def _literal(word: str) -> str:
+    parser = task_parser(kind)
     try:
-        return repr(json.loads(word))
-    except ValueError:
-        return repr(word)
+        given = vars(parser.parse(line))
+    except UsageError as error:
+        raise ExportError(f"Cell {cell}: {error}") from None
+    wanted = given.pop("function")
+    return wanted, ", ".join(f"{name}={value!r}" for name, value in given.items() if value != parser.get_default(name))
 
 
 # ---------------------------------------------------------------- writing
