@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from durable_nb.cli.files import read_notebook
 from durable_nb.cli.outcomes import NOT_FOUND, CommandError
-
-if TYPE_CHECKING:
-    from durable_nb.cli.place import Place
+from durable_nb.cli.place import Place
 
 
 def export(

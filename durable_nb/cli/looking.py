@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from durable_nb.cli.options import AsJson, Log, RunName
 from durable_nb.cli.outcomes import CommandError
-from durable_nb.cli.place import reading
+from durable_nb.cli.place import Place, reading
 from durable_nb.cli.screen import console
 from durable_nb.cli.shapes import details_json, dumps, run_json
 from durable_nb.log import details, lines, reads
 from durable_nb.views.detail import detail_of
 from durable_nb.views.text import run_history, run_log, runs_table
 from durable_nb.views.words import brief
-
-if TYPE_CHECKING:
-    from durable_nb.cli.place import Place
 
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 

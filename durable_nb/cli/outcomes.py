@@ -35,8 +35,8 @@ R = TypeVar("R")
 
 FAILED, USAGE, CANCELLED, NOT_FOUND, TIMED_OUT, NO_LOG, BLOCKED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 130
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 3 the run was cancelled, 4 no such run, task, question or file, "
-    "5 the time to wait is over, 6 the log cannot be used, 7 the run is parked until a person acts, 130 interrupted, 143 terminated."
+    "Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 3 the run was cancelled, 4 no such run, task or file, "
+    "5 the time to wait is over, 6 the log cannot be used, 7 the run is parked, 130 interrupted, 143 terminated."
 )
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from durable_nb.cli.options import AsJson, Log, value_of
 from durable_nb.cli.outcomes import NOT_FOUND, CommandError
-from durable_nb.cli.place import reading
+from durable_nb.cli.place import Place, reading
 from durable_nb.cli.screen import console
 from durable_nb.cli.shapes import dumps
 from durable_nb.log import questions, reads
@@ -22,7 +22,6 @@ from durable_nb.views import words
 from durable_nb.views.words import brief, duration
 
 if TYPE_CHECKING:
-    from durable_nb.cli.place import Place
     from durable_nb.log.questions import InboxItem
 
 MOST = 100_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ import typer
 
 from durable_nb.cli.options import AsJson, EventKey, File, Log, Metadata, TaskName, Value, metadata_of, value_of
 from durable_nb.cli.outcomes import BLOCKED, CANCELLED, FAILED, NOT_FOUND, TIMED_OUT, CommandError
+from durable_nb.cli.place import Place
 from durable_nb.cli.shapes import dumps, run_json
 from durable_nb.cli.stopping import Stop
 from durable_nb.cli.working import opened
@@ -23,7 +24,6 @@ from durable_nb.views import words
 from durable_nb.views.words import brief, visible
 
 if TYPE_CHECKING:
-    from durable_nb.cli.place import Place
     from durable_nb.client import Durable
     from durable_nb.log.records import RunView
     from durable_nb.tasks.refs import RunRef
@@ -57,12 +57,14 @@ def run(
     With --no-wait nothing is executed here.
     """
     value, given = value_of(input), metadata_of(metadata)
+    out = sys.stdout
     with Stop() as stop, ExitStack() as stack:
+        stack.enter_context(redirect_stdout(sys.stderr))  # what tasks print is no output of the command
         durables = stack.enter_context(opened(place.serving(log, file, None if wait else NO_SLOTS)))
         durable = _serving(durables, task)
         ref = durable.start_named(durable.tasks[task], value, key=key, metadata=given)
         if not wait:
-            print(dumps(run_json(durable.runs.get(ref.workflow_run_id))) if as_json else ref.workflow_run_id)
+            print(dumps(run_json(durable.runs.get(ref.workflow_run_id))) if as_json else ref.workflow_run_id, file=out)
             return
         print(f"run {ref.workflow_run_id}", file=sys.stderr, flush=True)
         view = _ended(durable, ref, stop, timeout)
@@ -70,9 +72,9 @@ def run(
             durable.drain(grace=0)
             print(f"Run {view.id} goes on with the next worker.", file=sys.stderr)
             raise typer.Exit(stop.exit_code)
-        if as_json:
-            print(dumps(run_json(view)))
-        _tell(view, timeout, as_json=as_json)
+    if as_json:
+        print(dumps(run_json(view)))
+    _tell(view, timeout, as_json=as_json)
 
 
 def _serving(durables: list[Durable], task: str) -> Durable:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from durable_nb.cli.options import Log
 from durable_nb.cli.outcomes import CommandError
-from durable_nb.cli.place import existing
+from durable_nb.cli.place import Place, existing
 from durable_nb.log.connection import migrations, prepare, schema_version
 from durable_nb.views.words import visible
 
-if TYPE_CHECKING:
-    from durable_nb.cli.place import Place
-
 IGNORED = "*.durable.db*"
 TASK = '''async def greet(input: Greeting, ctx: DurableContext) -> str:
-    """Say hello, sleep, ask for a name, say goodbye. Kill the process at any time: it goes on where it was."""
+    """Say hello, sleep, say goodbye. Kill the process at any time: the next one goes on where it was."""
     hello = await ctx.aio_memo(say, str, f"Hello, {input.name}!")
     await ctx.aio_sleep_for(timedelta(seconds=input.seconds))
     return f"{hello} And goodbye."

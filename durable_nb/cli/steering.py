@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from durable_nb.cli.options import Log, RunName, RunNames, value_of
+from durable_nb.cli.place import Place
 from durable_nb.views.words import brief
-
-if TYPE_CHECKING:
-    from durable_nb.cli.place import Place
 
 Node = Annotated[int, typer.Option("--node", min=1, metavar="N", help="The checkpoint, as `show` numbers it.")]
 

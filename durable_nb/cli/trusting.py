@@ -8,11 +8,10 @@ import typer
 
 from durable_nb.cli.held import HeldDurable
 from durable_nb.cli.options import Log
-from durable_nb.cli.place import existing
+from durable_nb.cli.place import Place, existing
 from durable_nb.notebook import inspection
 
 if TYPE_CHECKING:
-    from durable_nb.cli.place import Place
     from durable_nb.log.definitions import StoredDefinition
     from durable_nb.notebook.extension import Extension
     from durable_nb.notebook.session import Session

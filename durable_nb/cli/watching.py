@@ -20,7 +20,7 @@ from rich.tree import Tree
 from durable_nb.cli.looking import STATUSES
 from durable_nb.cli.options import Log, offer_runs
 from durable_nb.cli.outcomes import CANCELLED, FAILED
-from durable_nb.cli.place import reading
+from durable_nb.cli.place import Place, reading
 from durable_nb.cli.screen import console
 from durable_nb.cli.stopping import Stop
 from durable_nb.log import reads
@@ -29,7 +29,6 @@ from durable_nb.views.text import run_summary, runs_table
 from durable_nb.views.words import brief, counted, state_of
 
 if TYPE_CHECKING:
-    from durable_nb.cli.place import Place
     from durable_nb.log.records import RunView
 
 HERTZ = 5

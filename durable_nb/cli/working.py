@@ -13,6 +13,7 @@ import typer
 
 from durable_nb.cli.held import HeldDurable
 from durable_nb.cli.options import Log
+from durable_nb.cli.place import Place
 from durable_nb.cli.stopping import Stop
 from durable_nb.engine.dispatch import Slots
 from durable_nb.engine.draining import drain, is_done, is_idle
@@ -20,7 +21,6 @@ from durable_nb.errors import DurableError
 from durable_nb.views.words import brief, counted, visible
 
 if TYPE_CHECKING:
-    from durable_nb.cli.place import Place
     from durable_nb.client import Durable
 
 GRACE_SECONDS = 10.0
