@@ -7,7 +7,6 @@ verbs, write a module with a tuple ``VERBS`` of such functions, and name it in G
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -35,7 +34,6 @@ GROUPS = {
     "exporting": False,
     "trusting": False,
 }
-BROKEN_PIPE = 141  # as a shell says of a program that SIGPIPE ended
 
 
 def run(durable: Durable | None) -> None:
@@ -43,11 +41,7 @@ def run(durable: Durable | None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
-    try:
-        (durable_nb() if durable is None else command_of(durable))()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
-        sys.exit(BROKEN_PIPE)
+    (durable_nb() if durable is None else command_of(durable))()
 
 
 def durable_nb() -> typer.Typer:

@@ -5,7 +5,9 @@ Exit codes are part of the interface (EXIT_CODES); a number keeps its meaning fo
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -34,6 +36,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 FAILED, USAGE, CANCELLED, NOT_FOUND, TIMED_OUT, NO_LOG, BLOCKED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 130
+BROKEN_PIPE = 141  # as a shell says of a program that SIGPIPE ended
 EXIT_CODES = (
     "Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 3 the run was cancelled, 4 no such run, task or file, "
     "5 the time to wait is over, 6 the log cannot be used, 7 the run is parked, 130 interrupted, 143 terminated."
@@ -97,11 +100,20 @@ def said(verb: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(verb)
     def command(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return verb(*args, **kwargs)
-        except BrokenPipeError:
-            raise
+            given = verb(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `| head` has seen enough
+            _close_output()
+            raise typer.Exit(BROKEN_PIPE) from None
         except (DurableError, KeyboardInterrupt, OSError) as error:
             print(sentence(error), file=sys.stderr)
             raise typer.Exit(exit_code(error)) from None
+        return given
 
     return command
+
+
+def _close_output() -> None:
+    """Have what Python still flushes at its end go nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # no real file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
