@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nbconvert.exporters import Exporter
 from traitlets import Bool, default
 
-from durable_nb.export.script import LOG_SUFFIX, export
+from durable_nb.export.cells import log_of
+from durable_nb.export.script import export
 
 
 class DurableScriptExporter(Exporter):
@@ -25,4 +27,4 @@ class DurableScriptExporter(Exporter):
         """Give the script's text, with nbconvert's resources: (str, dict), as every text exporter does."""
         nb, resources = super().from_notebook_node(nb, resources, **keywords)
         name = resources.get("metadata", {}).get("name", "notebook")
-        return export(nb, log=f"{name}{LOG_SUFFIX}", name=name, explore=self.explore).text, resources
+        return export(nb, log=log_of(nb, Path(f"{name}.ipynb")), name=name, explore=self.explore).text, resources

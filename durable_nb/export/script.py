@@ -7,28 +7,19 @@ explore are left out, or put into a function where they are asked for.
 from __future__ import annotations
 
 import ast
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from durable_nb.errors import DurableError
+from durable_nb.export.cells import ExportError, log_of, read
 from durable_nb.export.imports import Imports
-from durable_nb.export.statements import APP, MAGIC, FunctionNode, Statement, needed, split
+from durable_nb.export.statements import APP, MAGIC, FunctionNode, Statement, needed
 
-CELL_MAGIC = re.compile(r"%%(?P<magic>\w+)(?P<line>.*)")
-OPEN_MAGIC = re.compile(r"^%durable\s+open\s+(?P<path>\S.*?)\s*$", re.MULTILINE)
-KINDS = ("task", "durable_task")
-LOG_SUFFIX = ".durable.db"
 FORMAT_SECONDS = 60
-
-
-class ExportError(DurableError, ValueError):
-    """The notebook cannot be written as a script; the message names the cell and what to do."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,7 @@ def export(notebook: Mapping[str, Any], *, log: str, name: str = "notebook", exp
     Raises:
         ExportError: it declares no task, is no Python, or a task needs what a magic made.
     """
-    statements, prose = _read(notebook)
+    statements, prose = read(notebook)
     if not any(statement.is_task for statement in statements):
         raise ExportError("The notebook declares no task: there is nothing to export. A cell under %%durable_task makes one.")
     wanted = needed(statements)
@@ -92,8 +83,8 @@ def export(notebook: Mapping[str, Any], *, log: str, name: str = "notebook", exp
     if not any(APP in statement.binds for statement in body):
         imports.add(ast.parse("from pathlib import Path").body[0])
         imports.add(ast.parse("from durable_nb import Durable").body[0])
-        place = f"Path({log!r})" if Path(log).is_absolute() else f"Path(__file__).parent / {log!r}"
-        lines.append(f"{APP} = Durable({place})")
+        beside = f"Path(__file__).with_name({log!r})" if Path(log).name == log else f"Path(__file__).parent / {log!r}"
+        lines.append(f"{APP} = Durable({beside})")  # a path from the root stays what it is
     imports.add(ast.parse("from durable_nb.cli import main").body[0])
     lines += [*_written(body), *_exploration(rest)]
     lines.append(f'\n\nif __name__ == "__main__":\n    main({APP})\n')
@@ -125,77 +116,6 @@ def export_to(
     if target is not None:
         target.write_text(script.text, encoding="utf-8")
     return script
-
-
-def log_of(notebook: Mapping[str, Any], path: Path) -> str:
-    """Give the log of a notebook: the one that it opens, else the one beside it."""
-    opened = [
-        match["path"] for cell in notebook["cells"] if cell["cell_type"] == "code" for match in OPEN_MAGIC.finditer(_text(cell))
-    ]
-    return opened[-1].strip("'\"") if opened else path.with_suffix(LOG_SUFFIX).name
-
-
-# ---------------------------------------------------------------- reading
-
-
-def _read(notebook: Mapping[str, Any]) -> tuple[list[Statement], str]:
-    """Give the statements of all code cells, and the text of the first Markdown."""
-    statements, prose, heading = list[Statement](), "", None
-    for number, cell in enumerate(notebook.get("cells", ()), start=1):
-        source = _text(cell)
-        if cell["cell_type"] == "markdown":
-            prose = prose or source
-            heading = next((line.lstrip("# ") for line in source.splitlines() if line.startswith("#")), heading)
-        elif cell["cell_type"] == "code":
-            statements += _statements(source, number, heading)
-    return statements, prose
-
-
-def _text(cell: Mapping[str, Any]) -> str:
-    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
-
-
-def _statements(source: str, cell: int, heading: str | None) -> list[Statement]:
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    magic = CELL_MAGIC.match(source.lstrip())
-    if magic and magic["magic"] not in KINDS:
-        return []  # another language, or a timing: it declares nothing
-    if magic:
-        source = source.lstrip().partition("\n")[2]
-    try:
-        found = split(TransformerManager().transform_cell(source), cell, heading)  # type: ignore[no-untyped-call]
-    except SyntaxError as error:
-        raise ExportError(f"Cell {cell} is no Python (line {error.lineno}: {error.msg}): mend it, then export.") from None
-    return _decorated(found, magic["magic"], magic["line"], cell) if magic else found
-
-
-def _decorated(found: list[Statement], kind: str, line: str, cell: int) -> list[Statement]:
-    """Give the statements of a task cell, its function with the decorator that says what the magic's line says."""
-    wanted, options = _options(kind, line, cell)
-    functions = [(item, item.node) for item in found if isinstance(item.node, FunctionNode) and wanted in (None, item.node.name)]
-    candidates = [(item, node) for item, node in functions if isinstance(node, ast.AsyncFunctionDef)] or functions
-    if len(candidates) > 1:
-        candidates = [(item, node) for item, node in candidates if len(node.args.args) == 2]
-    if len(candidates) != 1:
-        raise ExportError(f"Cell {cell} is under %%{kind}, but which of its functions is the task cannot be told: name it there.")
-    decorator = f"@{APP}.{kind}({options})"
-    return [replace(item, decorator=decorator) if item is candidates[0][0] else item for item in found]
-
-
-def _options(kind: str, line: str, cell: int) -> tuple[str | None, str]:
-    """Give the function that a magic's line names, and its options as keyword arguments: ``--retries 3`` is ``retries=3``."""
-    from IPython.core.error import UsageError
-
-    from durable_nb.notebook.arguments import task_parser
-
-    parser = task_parser(kind)
-    try:
-        given = vars(parser.parse(line))
-    except UsageError as error:
-        raise ExportError(f"Cell {cell}: {error}") from None
-    wanted = given.pop("function")
-    return wanted, ", ".join(f"{name}={value!r}" for name, value in given.items() if value != parser.get_default(name))
 
 
 # ---------------------------------------------------------------- writing
@@ -245,9 +165,10 @@ def _formatted(text: str) -> tuple[str, bool]:
     ruff = shutil.which("ruff") or shutil.which("ruff", path=str(sys.prefix) + "/bin")
     if ruff is None:
         return text, False
+    option = ["--config", "lint.isort.known-third-party = ['durable_nb']"]  # also where its own sources are
     for arguments in (["check", "--select", "I", "--fix-only", "--quiet"], ["format", "--quiet"]):
         done = subprocess.run(
-            [ruff, *arguments, "--isolated", "--stdin-filename", "script.py", "-"],
+            [ruff, *arguments, "--isolated", *option, "--stdin-filename", "script.py", "-"],
             input=text,
             capture_output=True,
             text=True,

@@ -61,7 +61,9 @@ class Statement:
     @cached_property
     def reads(self) -> frozenset[str]:
         """The names of the notebook that it or a function in it looks up."""
-        return frozenset({*_global_reads(self._table), *_names_in_strings(self.node), *({APP} if self.decorator else ())})
+        decorating = ast.walk(ast.parse(self.decorator[1:])) if self.decorator else ()
+        named = [node.id for node in decorating if isinstance(node, ast.Name)]
+        return frozenset({*_global_reads(self._table), *_names_in_strings(self.node), *named})
 
     @cached_property
     def _table(self) -> symtable.SymbolTable:

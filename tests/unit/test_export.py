@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import ast
-import json
-import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from durable_nb.export.script import ExportError, Script, export
-
-AIRPORTS = Path(__file__).parents[2] / "notebooks" / "airports.ipynb"
+from durable_nb import (
+    ConcurrencyExpression,
+    ConcurrencyLimitStrategy,
+    Cron,
+    DefaultFilter,
+    EvictionPolicy,
+    RateLimit,
+    TTLBasedIdempotencyConfig,
+)
+from durable_nb.export.cells import ExportError
+from durable_nb.export.options import arguments_of, imports_for
+from durable_nb.export.script import Script, export, export_to
+from durable_nb.tasks.options import make_options
 
 
 def notebook(*cells: str) -> dict[str, Any]:
@@ -122,17 +131,40 @@ def test_hostile_prose_stays_prose() -> None:
     assert "raise SystemExit" in (ast.get_docstring(ast.parse(text)) or "")
 
 
-@pytest.mark.slow
-def test_the_demo_is_a_script_that_ruff_and_mypy_pass(tmp_path: Path) -> None:
-    script = export(json.loads(AIRPORTS.read_text(encoding="utf-8")), log="airports.durable.db", name="airports")
-    assert script.tasks == ("score_group", "publish", "clean_airports")
-    assert script.is_formatted
-    path = tmp_path / "airports.py"
-    path.write_text(script.text, encoding="utf-8")
-    for tool in (
-        ["ruff", "check", "--isolated", "--select", "E4,E7,E9,F,I"],
-        ["ruff", "format", "--isolated", "--check"],
-        ["mypy"],
-    ):
-        done = subprocess.run([sys.executable, "-m", *tool, str(path)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout
+def test_every_option_can_be_said_as_a_decorator() -> None:
+    options = make_options(
+        "durable_task",
+        {
+            "retries": 2,
+            "execution_timeout": "90s",
+            "deadline": 0.5,
+            "eviction_policy": EvictionPolicy(ttl=timedelta(seconds=1), priority=3),
+            "concurrency": ConcurrencyExpression("input.id", 2, ConcurrencyLimitStrategy.CANCEL_NEWEST),
+            "rate_limits": [RateLimit(static_key="api", units=2)],
+            "idempotency": TTLBasedIdempotencyConfig("input.id", ttl=timedelta(minutes=1)),
+            "on_events": ["a:*"],
+            "default_filters": [DefaultFilter("input.x > 1", payload={"y": [1, None]})],
+            "on_crons": [Cron("0 9 * * *", timezone="Europe/Rome", input={"a": True})],
+            "default_additional_metadata": {"team": "red"},
+        },
+    )
+    text = f"make_options('durable_task', dict({arguments_of(options)}))"
+    namespace: dict[str, Any] = {"make_options": make_options}
+    exec("\n".join(imports_for(text)), namespace)
+    assert eval(text, namespace) == options
+
+
+def test_a_log_that_the_notebook_opens_is_the_scripts(tmp_path: Path) -> None:
+    opening = notebook("%durable open logs/other.db", TASK)
+    script = export_to(None, opening, tmp_path / "n.ipynb")
+    assert 'Durable(Path(__file__).parent / "logs/other.db")' in script.text
+    assert 'with_name("n.durable.db")' in export_to(None, notebook(TASK), tmp_path / "n.ipynb").text
+
+
+def test_without_ruff_the_script_is_as_written_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "prefix", "/none")
+    script = exported(TASK)
+    assert not script.is_formatted
+    assert "ruff is not installed" in script.said()
+    compile(script.text, "script", "exec")
