@@ -15,9 +15,12 @@ def main(durable: Durable | None = None) -> None:
         >>> if __name__ == "__main__":                             # doctest: +SKIP
         ...     main(durable)
     """
-    from durable_nb.cli.command import run  # typer is imported only here: importing a script must stay cheap
+    try:
+        from durable_nb.cli.command import run  # typer is imported only here: importing a script must stay cheap
 
-    run(durable)
+        run(durable)
+    except KeyboardInterrupt:  # before a verb could say so
+        raise SystemExit(130) from None
 
 
 __all__ = ["main"]

@@ -7,6 +7,7 @@ verbs, write a module with a tuple ``VERBS`` of such functions, and name it in G
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -38,9 +39,11 @@ GROUPS = {
 
 def run(durable: Durable | None) -> None:
     """Run the command line of a script's app object, or `durable-nb`; end the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed by who started us
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # what a terminal cannot show, it shows as a number
     (durable_nb() if durable is None else command_of(durable))()
 
 

@@ -11,11 +11,11 @@ import typer
 from durable_nb.cli.options import AsJson, Log, RunName
 from durable_nb.cli.outcomes import CommandError
 from durable_nb.cli.place import Place, reading
-from durable_nb.cli.screen import console
+from durable_nb.cli.screen import console, runs_picture
 from durable_nb.cli.shapes import details_json, dumps, run_json
 from durable_nb.log import details, lines, reads
 from durable_nb.views.detail import detail_of
-from durable_nb.views.text import run_history, run_log, runs_table
+from durable_nb.views.text import run_history, run_log
 from durable_nb.views.words import brief
 
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
@@ -44,10 +44,11 @@ def runs(
                 print(dumps(run_json(view)))
             return
         rows = [(view, [] if view.is_ended else reads.list_waits(connection, view.number)) for view in found]
+    screen = console()
     if rows:
-        console().print(runs_table(rows, time.time()))
+        screen.print(runs_picture(rows, time.time(), width=screen.width))
     else:
-        console().print("No such run is in the log." if status or task or parent else "No run is in the log.")
+        screen.print("No such run is in the log." if status or task or parent else "No run is in the log.")
 
 
 def show(place: Place, run: RunName, log: Log = None, as_json: AsJson = False) -> None:

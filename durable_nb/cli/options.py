@@ -15,7 +15,7 @@ from durable_nb.cli.outcomes import CommandError
 from durable_nb.cli.place import LogPlace, reading
 from durable_nb.errors import InputValidationError
 from durable_nb.log import reads
-from durable_nb.views.words import brief
+from durable_nb.views.words import brief, visible
 
 MOST_OFFERED = 200
 TASKS = "SELECT DISTINCT task FROM (SELECT task FROM definition UNION ALL SELECT task FROM run) ORDER BY task"
@@ -27,7 +27,9 @@ def _offer(read: Callable[[sqlite3.Connection], list[tuple[str, str]]]) -> Calla
     def complete(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
         try:
             with reading(LogPlace().path(ctx.params.get("log"))) as connection:
-                return [offer for offer in read(connection) if offer[0].startswith(incomplete)][:MOST_OFFERED]
+                return [offer for offer in read(connection) if offer[0].startswith(incomplete) and visible(offer[0]) == offer[0]][
+                    :MOST_OFFERED
+                ]
         except Exception:  # in the middle of a person's line nothing may be said
             return []
 
@@ -70,7 +72,7 @@ TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task's name."
 EventKey = Annotated[
     str, typer.Argument(metavar="KEY", help="The event's key, such as approve:sales.", autocompletion=offer_keys)
 ]
-Value = Annotated[str | None, typer.Argument(metavar="[JSON|@FILE|-]", help="JSON; - reads standard input.")]
+Value = Annotated[str | None, typer.Argument(metavar="JSON|@FILE|-", help="JSON; - reads standard input.")]
 Metadata = Annotated[
     str | None, typer.Option("--metadata", metavar="JSON", help="An object that goes with it, for filters and children.")
 ]

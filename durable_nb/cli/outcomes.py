@@ -87,6 +87,8 @@ def sentence(error: BaseException) -> str:
             text = "Interrupted."
         case OSError() if error.filename is not None:
             text = f"{error.filename}: {error.strerror}."
+        case OSError() if error.strerror is not None:
+            text = f"{error.strerror}."
         case InertLogError():
             text = str(error).replace(", or durable.trust() in a script", "")
         case _:

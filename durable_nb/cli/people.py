@@ -89,7 +89,7 @@ def approve(
     question: Annotated[
         str, typer.Argument(metavar="QUESTION", help="Its id (see inbox); or its run, where that asks one thing.")
     ],
-    answer: Annotated[str | None, typer.Argument(metavar="[JSON|@FILE|-]", help="The answer; true where it is left out.")] = None,
+    answer: Annotated[str | None, typer.Argument(metavar="JSON|@FILE|-", help="The answer; true where it is left out.")] = None,
     by: Annotated[str | None, typer.Option(metavar="WHO", help="Who answers; else the user of this terminal.")] = None,
     log: Log = None,
 ) -> None:

@@ -62,6 +62,8 @@ def run(
         stack.enter_context(redirect_stdout(sys.stderr))  # what tasks print is no output of the command
         durables = stack.enter_context(opened(place.serving(log, file, None if wait else NO_SLOTS)))
         durable = _serving(durables, task)
+        if stop.signal:
+            raise KeyboardInterrupt
         ref = durable.start_named(durable.tasks[task], value, key=key, metadata=given)
         if not wait:
             print(dumps(run_json(durable.runs.get(ref.workflow_run_id))) if as_json else ref.workflow_run_id, file=out)

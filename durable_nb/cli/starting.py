@@ -65,9 +65,7 @@ CELLS = (
 
 def init(
     place: Place,
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="A script (.py) or notebook (.ipynb) to make.")] = Path(
-        "flow.py"
-    ),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A script (.py) or notebook (.ipynb) to make.")] = Path("flow.py"),
 ) -> None:
     """Make a first script or notebook with a durable task, and have git ignore its log."""
     if file.suffix not in (".py", ".ipynb"):

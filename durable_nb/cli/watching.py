@@ -21,12 +21,12 @@ from durable_nb.cli.looking import STATUSES
 from durable_nb.cli.options import Log, offer_runs
 from durable_nb.cli.outcomes import CANCELLED, FAILED
 from durable_nb.cli.place import Place, reading
-from durable_nb.cli.screen import console
+from durable_nb.cli.screen import console, run_line, runs_picture
 from durable_nb.cli.stopping import Stop
 from durable_nb.log import reads
 from durable_nb.views.detail import detail_of
-from durable_nb.views.text import run_summary, runs_table
-from durable_nb.views.words import brief, counted, state_of
+from durable_nb.views.text import run_summary
+from durable_nb.views.words import counted
 
 if TYPE_CHECKING:
     from durable_nb.log.records import RunView
@@ -42,7 +42,7 @@ ENDS = {"COMPLETED": 0, "FAILED": FAILED, "CANCELLED": CANCELLED}
 def watch(
     place: Place,
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run; else the newest runs of the log.", autocompletion=offer_runs)
+        str | None, typer.Argument(metavar="RUN", help="A run; else the newest runs of the log.", autocompletion=offer_runs)
     ] = None,
     log: Log = None,
 ) -> None:
@@ -67,7 +67,7 @@ def _live(connection: sqlite3.Connection, view: RunView | None, stop: Stop) -> N
     with Live(console=screen, auto_refresh=False, vertical_overflow="ellipsis") as live:
 
         def draw() -> bool:
-            picture, is_over = _picture(connection, view)
+            picture, is_over = _picture(connection, view, screen.width)
             live.update(picture, refresh=True)
             return is_over
 
@@ -83,7 +83,7 @@ def _lines(connection: sqlite3.Connection, view: RunView | None, stop: Stop) -> 
             found += reads.list_runs(connection, reads.RunFilter(parent=view.id), limit=1000)
         for run in reversed(found):
             waits = () if run.is_ended else reads.list_waits(connection, run.number)
-            line = f"{state_of(run, waits=bool(waits)).word} {brief(run.task)} #{run.number} {run.id}"
+            line = run_line(run, waits)
             if said.get(run.number) != line:
                 said[run.number] = line
                 print(line, flush=True)
@@ -105,13 +105,13 @@ def _follow(connection: sqlite3.Connection, draw: Callable[[], bool], stop: Stop
             return
 
 
-def _picture(connection: sqlite3.Connection, view: RunView | None) -> tuple[RenderableType, bool]:
+def _picture(connection: sqlite3.Connection, view: RunView | None, width: int) -> tuple[RenderableType, bool]:
     if view is not None:
         run = reads.find_run(connection, view.id)
         return run_tree(connection, run, now=time.time()), run.is_ended
     found = reads.list_runs(connection, reads.RunFilter(roots=True), limit=MOST_RUNS)
     rows = [(run, [] if run.is_ended else reads.list_waits(connection, run.number)) for run in found]
-    return runs_table(rows, time.time()), False
+    return runs_picture(rows, time.time(), width=width), False
 
 
 def run_tree(connection: sqlite3.Connection, run: RunView, *, now: float, depth: int = 1) -> Tree:

@@ -31,7 +31,7 @@ def worker(
     place: Place,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="The script or notebook; else what the log holds of notebooks, signed by you."),
+        typer.Argument(metavar="FILE", help="The script or notebook; else what the log holds of notebooks, signed by you."),
     ] = None,
     log: Log = None,
     concurrency: Annotated[
