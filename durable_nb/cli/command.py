@@ -41,7 +41,7 @@ def run(durable: Durable | None) -> None:
     """Run the command line of a script's app object, or `durable-nb`; end the process with its exit code."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed by who started us
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
         elif hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")  # what a terminal cannot show, it shows as a number
     (durable_nb() if durable is None else command_of(durable))()

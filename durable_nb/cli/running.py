@@ -62,7 +62,7 @@ def run(
         stack.enter_context(redirect_stdout(sys.stderr))  # what tasks print is no output of the command
         durables = stack.enter_context(opened(place.serving(log, file, None if wait else NO_SLOTS)))
         durable = _serving(durables, task)
-        if stop.signal:
+        if stop.wait(0):
             raise KeyboardInterrupt
         ref = durable.start_named(durable.tasks[task], value, key=key, metadata=given)
         if not wait:
