@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from durable_nb.cli.files import read_notebook
 from durable_nb.cli.outcomes import NOT_FOUND, CommandError
 from durable_nb.cli.place import Place
+from durable_nb.export.files import read_notebook
 
 
 def export(

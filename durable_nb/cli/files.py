@@ -5,7 +5,6 @@ Invariant: the file is executed as a module, never as ``__main__``, so that it d
 
 from __future__ import annotations
 
-import json
 import linecache
 import sys
 import traceback
@@ -13,11 +12,11 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
 
 from durable_nb.cli.outcomes import NOT_FOUND, CommandError
 from durable_nb.client import Durable
 from durable_nb.errors import DeclarationError, DurableError
+from durable_nb.export.files import read_notebook
 
 
 def load(path: Path) -> Durable:
@@ -34,22 +33,6 @@ def load(path: Path) -> Durable:
         found = "no app object" if not apps else f"{len(apps)} app objects"
         raise DeclarationError(f"{path} makes {found}, and a worker serves one: write `durable = Durable(…)` in it, once.")
     return next(iter(apps.values()))
-
-
-def read_notebook(path: Path) -> dict[str, Any]:
-    """Read a notebook's JSON.
-
-    Raises:
-        CommandError: it is none. OSError: it cannot be read.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(document, dict) and isinstance(document.get("cells"), list):
-            return document
-        why = "it has no cells"
-    except (ValueError, RecursionError) as error:
-        why = str(error)
-    raise CommandError(f"{path} is no notebook of nbformat 4 ({why}).")
 
 
 class _Exported(SourceFileLoader):

@@ -100,18 +100,18 @@ class ScriptPlace:
 
     def steering(self, log: Path | None) -> Durable:
         """Give an app object that knows the script's tasks, so that an event finds its listeners, but executes none of them."""
+        from durable_nb.cli.versions import add_versions
+
+        add_versions(self._durable)
         durable = Durable(self.path(log), home=self._durable.home, slots=Slots(durable=0, loop=0, thread=0))
         durable.tasks = self._durable.tasks
         return durable
 
 
 def prepared(durable: Durable, file: Path, slots: Slots | None) -> Durable:
-    """Have an app object serve as a worker of a file: the file is its home, and each task has the version of its code."""
-    from durable_nb.cli.versions import add_versions
-
+    """Have an app object serve as a worker of a file, which is its home."""
     durable.home = durable.home or str(file.absolute())
     durable.slots = slots
-    add_versions(durable)
     return durable
 
 

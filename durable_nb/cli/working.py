@@ -15,6 +15,7 @@ from durable_nb.cli.held import HeldDurable
 from durable_nb.cli.options import Log
 from durable_nb.cli.place import Place
 from durable_nb.cli.stopping import Stop
+from durable_nb.cli.versions import add_versions, keep
 from durable_nb.engine.dispatch import Slots
 from durable_nb.engine.draining import drain, is_done, is_idle
 from durable_nb.errors import DurableError
@@ -103,7 +104,8 @@ def opened(durables: Sequence[Durable]) -> Iterator[list[Durable]]:
             if isinstance(durable, HeldDurable):
                 durable.restore()
             else:
-                durable.open()
+                definitions = add_versions(durable)
+                keep(durable.open(), definitions)
         yield list(durables)
 
 

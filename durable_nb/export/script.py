@@ -7,6 +7,7 @@ explore are left out, or put into a function where they are asked for.
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -99,12 +100,18 @@ def export(notebook: Mapping[str, Any], *, log: str, name: str = "notebook", exp
 
 
 def export_to(
-    target: Path | None, notebook: Mapping[str, Any], path: Path, *, explore: bool = False, is_forced: bool = False
+    target: Path | None,
+    notebook: Mapping[str, Any],
+    path: Path,
+    *,
+    log: Path | None = None,
+    explore: bool = False,
+    is_forced: bool = False,
 ) -> Script:
     """Write a notebook's script into a file; only give it, where that is None. It works on the notebook's log.
 
     Args:
-        path: the notebook's.
+        path: the notebook's. log: its log, where it is known.
         is_forced: write over a file that is there.
 
     Raises:
@@ -112,10 +119,19 @@ def export_to(
     """
     if target is not None and target.exists() and not is_forced:
         raise ExportError(f"{target} is there already: name another file, or say --force to write over it.")
-    script = export(notebook, log=log_of(notebook, path), name=path.stem, explore=explore)
+    log = path.absolute().parent / (log or log_of(notebook, path))
+    script = export(notebook, log=_seen_from((target or path).absolute().parent, log), name=path.stem, explore=explore)
     if target is not None:
         target.write_text(script.text, encoding="utf-8")
     return script
+
+
+def _seen_from(folder: Path, log: Path) -> str:
+    """Give the way from a script's folder to a log; the whole path, where there is none (another drive)."""
+    try:
+        return Path(os.path.relpath(log, folder)).as_posix()
+    except ValueError:
+        return str(log)
 
 
 # ---------------------------------------------------------------- writing

@@ -64,7 +64,7 @@ def test_run_ends_with_what_became_of_the_run(script: str) -> None:
         (["approve", "x/1/1", "-l", "flow.durable.db"], 4, "x/1/1"),
         (["reset", "#1", "--node", "77", "-l", "flow.durable.db"], 4, "77"),
         (["replay", "#2", "-l", "flow.durable.db"], 2, "cannot be replayed"),
-        (["worker", "-l", "flow.durable.db"], 4, "holds no task"),
+        (["worker", "-l", "empty.db"], 4, "holds no task"),
         (["export", "flow.py"], 2, "flow.py is no notebook"),
         (["init"], 2, "flow.py is there already"),
         (["runs", "--bogus"], 2, "No such option"),
@@ -74,6 +74,7 @@ def test_run_ends_with_what_became_of_the_run(script: str) -> None:
 def test_errors_are_a_sentence_and_an_exit_code(script: str, arguments: list[str], code: int, words: str) -> None:
     command("run", "story", "0", "-f", script)
     started(script, "story", "3600")
+    Path("empty.db").touch()
     done = command(*arguments, code=code)
     assert words in done.stderr and not done.stdout
     assert "Traceback" not in done.stderr

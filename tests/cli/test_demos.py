@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from vega_datasets import local_data
 
-from durable_nb.cli.files import load, read_notebook
+from durable_nb.cli.files import load
 from durable_nb.cli.versions import add_versions
+from durable_nb.export.files import read_notebook
 from durable_nb.export.script import Script, export_to
 from tests.cli.helpers import ROOT, process
 from tests.notebook.helpers import Shell

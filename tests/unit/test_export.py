@@ -159,6 +159,9 @@ def test_a_log_that_the_notebook_opens_is_the_scripts(tmp_path: Path) -> None:
     script = export_to(None, opening, tmp_path / "n.ipynb")
     assert 'Durable(Path(__file__).parent / "logs/other.db")' in script.text
     assert 'with_name("n.durable.db")' in export_to(None, notebook(TASK), tmp_path / "n.ipynb").text
+    (tmp_path / "src").mkdir()
+    elsewhere = export_to(tmp_path / "src" / "n.py", notebook(TASK), tmp_path / "n.ipynb").text
+    assert 'Path(__file__).parent / "../n.durable.db"' in elsewhere
 
 
 def test_without_ruff_the_script_is_as_written_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,3 +171,50 @@ def test_without_ruff_the_script_is_as_written_and_that_is_said(monkeypatch: pyt
     assert not script.is_formatted
     assert "ruff is not installed" in script.said()
     compile(script.text, "script", "exec")
+
+
+WORKFLOW = """%%workflow etl --retries 1 --cron "0 9 * * *"
+from durable_nb import DurableContext
+
+
+def helper(x):
+    return x
+
+
+def extract(input: dict, ctx) -> list:
+    return [helper(1)]
+
+
+@task(parents=[extract], retries=2)
+def load(input: dict, ctx) -> int:
+    return len(ctx.task_output(extract))
+
+
+async def wait(input: dict, ctx: DurableContext) -> None: ...
+
+
+@etl.on_failure_task()
+def mend(input: dict, ctx) -> None: ..."""
+
+
+def test_a_workflow_cell_becomes_a_workflow_of_decorators() -> None:
+    script = exported(WORKFLOW)
+    assert 'etl = durable.workflow(name="etl", retries=1, on_crons=[Cron(expression="0 9 * * *")])' in script.text
+    for lines in (
+        "@etl.task()\ndef extract(",
+        "@etl.task(parents=[extract], retries=2)\ndef load(",
+        "@etl.durable_task()\nasync def wait(",
+        "@etl.on_failure_task()\ndef mend(",
+        "\ndef helper(x):",
+        "from durable_nb import Cron, Durable, DurableContext",
+    ):
+        assert lines in script.text
+    assert script.tasks == ("etl", "extract", "load", "wait", "mend")
+
+
+def test_a_tasks_own_name_and_options_are_said() -> None:
+    text = exported(
+        '%%task f --name "my f" --description "Does." --concurrency 2 --execution-timeout 10m\ndef f(input, ctx): ...'
+    ).text
+    assert 'name="my f",\n    description="Does.",' in text
+    assert 'execution_timeout="10m"' in text and "concurrency=[ConcurrencyExpression(" in text
