@@ -5,6 +5,7 @@ That is safe at any moment: what the log has acknowledged is on the disk, and an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -39,7 +40,8 @@ class Stop:
 
     def _tell(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
-            os.write(sys.stderr.fileno(), b"Stopped at once; what ran is taken up by the next worker.\n")
+            with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
+                os.write(sys.stderr.fileno(), b"Stopped at once; what ran is taken up by the next worker.\n")
             os._exit(128 + number)
         self.signal = number
         self._told.set()

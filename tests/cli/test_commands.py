@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_nb import Durable
+from durable_nb import Context, Durable
 from tests.cli.helpers import command, lines_of, make_script
 
 
@@ -107,6 +107,25 @@ def test_looking(script: str) -> None:
     assert command("log", "first", "--json").stdout == ""
     assert "completed family #1" in command("watch", "first").stdout
     assert command("runs", "--task", "none").stdout == "No such run is in the log.\n"
+    assert len(lines_of(command("runs", "--json", "--children", "--since", "1h"))) == 3
+    assert len(lines_of(command("runs", "--json", "--metadata", '{"team": "red"}'))) == 1
+    assert command("runs", "--json", "--until", "2020-01-01").stdout == ""
+    assert "--since never is no time" in command("runs", "--since", "never", code=2).stderr
+
+
+def test_what_a_task_logs_is_shown_and_followed(folder: Path) -> None:
+    with Durable("talk.durable.db") as durable:
+
+        @durable.task()
+        async def talk(input: None, ctx: Context) -> None:
+            ctx.log("one")
+            ctx.log("two\x1b[2J")
+
+        talk.run()
+    assert "two\\x1b[2J" in command("log", "#1").stdout
+    assert [line["text"] for line in lines_of(command("log", "#1", "--json"))] == ["one", "two\x1b[2J"]
+    followed = command("log", "#1", "--follow").stdout
+    assert "one" in followed and "two\\x1b[2J" in followed and "\x1b" not in followed
 
 
 def test_events_reach_waits_and_start_listeners(script: str, folder: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_script_has_the_verbs_too(script: Path, folder: Path, log: Path) -> No
 def test_a_worker_in_the_background_outlives_who_started_it(script: Path, folder: Path, log: Path) -> None:
     with process("run", "story", "1.5", "-f", "flow.py", "--no-wait", folder=folder) as start:
         start.end()
-    with process("worker", "flow.py", "--detached", "--until-done", "--log", str(log), folder=folder) as starter:
+    with process("worker", "--detached", "--until-done", "--log", str(log), folder=folder) as starter:  # with the log's code
         pid = int(starter.end())
     assert os.getsid(pid) == pid, "a closed terminal does not reach it"
     wait_until(lambda: query(log, "SELECT 1 FROM v_runs WHERE status = 'COMPLETED'"), what="the end")
