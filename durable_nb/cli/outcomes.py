@@ -39,7 +39,8 @@ FAILED, USAGE, CANCELLED, NOT_FOUND, TIMED_OUT, NO_LOG, BLOCKED, INTERRUPTED = 1
 BROKEN_PIPE = 141  # as a shell says of a program that SIGPIPE ended
 EXIT_CODES = (
     "Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 3 the run was cancelled, 4 no such run, task or file, "
-    "5 the time to wait is over, 6 the log cannot be used, 7 the run is parked, 130 interrupted, 143 terminated."
+    "5 the time to wait is over, 6 the log cannot be used, 7 the run is parked, 130 interrupted, 143 terminated. "
+    "The shapes of --json: `pydoc durable_nb.cli.shapes`."
 )
 
 

@@ -54,20 +54,56 @@ def test_a_reviewer_would_take_it(notebook: Path) -> None:
 def test_its_tasks_have_the_notebooks_versions_and_its_import_does_nothing(notebook: Path, folder: Path) -> None:
     path, script = exported(notebook)
     before = sorted(folder.rglob("*"))
+    versions = versions_in_script(path)
+    assert sorted(item for item in folder.rglob("*") if "__pycache__" not in item.parts) == before, "no log, no file"
+    assert versions == versions_in_notebook(notebook, script)
+    assert None not in versions.values()
+
+
+WORKFLOW = """%%workflow etl --retries 1
+from durable_nb import UserEventCondition
+
+
+def grown(rows):
+    return [row + 1 for row in rows]
+
+
+def extract(input: dict, ctx) -> list:
+    return grown([1, 2])
+
+
+@task(parents=[extract], wait_for=[UserEventCondition("go", "input.ok")])
+def load(input: dict, ctx) -> int:
+    return len(ctx.task_output(extract))"""
+
+
+def test_a_workflow_of_a_cell_has_its_version_in_the_script_too(folder: Path) -> None:
+    notebook = folder / "etl.ipynb"
+    notebook.write_text(json.dumps({"cells": [{"cell_type": "code", "source": WORKFLOW}]}))
+    path, script = exported(notebook)
+    versions = versions_in_script(path)
+    assert versions == versions_in_notebook(notebook, script)
+    assert set(versions) == {"etl", "etl:extract", "etl:load"}
+    assert None not in versions.values()
+
+
+def versions_in_script(path: Path) -> dict[str, str | None]:
     durable = load(path)
     add_versions(durable)
-    assert sorted(item for item in folder.rglob("*") if "__pycache__" not in item.parts) == before, "no log, no file"
+    return {task.name: task.version for task in durable.tasks}
+
+
+def versions_in_notebook(notebook: Path, script: Script) -> dict[str, str | None]:
+    """Execute those cells that came into the script."""
     shell = Shell()
     try:
         shell.load()
         for number, cell in enumerate(read_notebook(notebook)["cells"], start=1):
             if cell["cell_type"] == "code" and number not in script.left_out:
                 shell.cell("".join(cell["source"]))
-        defined = {task.name: task.version for task in shell.names["durable"].tasks}
+        return {task.name: task.version for task in shell.names["durable"].tasks}
     finally:
         shell.close()
-    assert {task.name: task.version for task in durable.tasks} == defined
-    assert set(script.tasks) <= set(defined)
 
 
 def test_the_airports_come_out_of_the_script_as_out_of_the_notebook(folder: Path) -> None:

@@ -192,3 +192,10 @@ def test_a_terminal_that_can_little(script: Path, folder: Path) -> None:
     with process("runs", folder=folder, COLUMNS="8") as runs:
         assert runs.end()
     assert runs.errors == ""
+
+
+def test_importing_a_script_imports_no_command_line(script: Path, folder: Path, log: Path) -> None:
+    code = "import sys, flow; print('typer' in sys.modules, 'IPython' in sys.modules, flow.durable.is_open)"
+    with process("-c", code, command=(sys.executable,), folder=folder) as made:
+        assert made.end() == "False False False\n"
+    assert not log.exists()
