@@ -43,6 +43,12 @@ class Imports:
                 if wanted is None or alias.name == "*" or module == "__future__" or (alias.asname or alias.name) in wanted:
                     self._names[module].add((alias.name, alias.asname))
 
+    def gives(self, name: str, *, other_than: str) -> bool:
+        """Whether a name is imported already, from somewhere else."""
+        modules = {alias or module.partition(".")[0] for module, alias in self._modules}
+        members = {alias or member for module, names in self._names.items() if module != other_than for member, alias in names}
+        return name in modules | members
+
     def lines(self) -> list[str]:
         """Give them as lines; sections are parted by an empty one."""
         sections: dict[int, list[str]] = defaultdict(list)

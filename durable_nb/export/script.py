@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from durable_nb.export.imports import Imports
 from durable_nb.export.statements import APP, MAGIC, FunctionNode, Statement, needed
 
 FORMAT_SECONDS = 60
+SHELL = ("display",)  # what only IPython gives, beside its magics
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Script:
         text: the script.
         tasks: the names of the functions that are tasks.
         left_out: the numbers of the code cells of which nothing is in it.
+        on_import: what calls something when the script is imported, since a task needs what it makes.
         is_formatted: whether ruff was there to format it.
     """
 
     text: str
     tasks: tuple[str, ...]
     left_out: tuple[int, ...]
+    on_import: tuple[str, ...]
     is_formatted: bool
 
     def said(self) -> str:
@@ -44,6 +47,8 @@ class Script:
         lines = [f"tasks: {', '.join(self.tasks)}"]
         if self.left_out:
             lines.append(f"cells left out, since no task needs them: {', '.join(map(str, self.left_out))}")
+        if self.on_import:
+            lines.append(f"executed when the script is imported, since tasks need it: {'; '.join(self.on_import)}")
         if not self.is_formatted:
             lines.append("It is not formatted: ruff is not installed (pip install 'durable_nb[export]').")
         return "\n".join(lines)
@@ -66,12 +71,7 @@ def export(notebook: Mapping[str, Any], *, log: str, name: str = "notebook", exp
         raise ExportError("The notebook declares no task: there is nothing to export. A cell under %%durable_task makes one.")
     wanted = needed(statements)
     for statement in wanted:
-        if MAGIC in statement.reads:
-            names = ", ".join(sorted(statement.binds))
-            raise ExportError(
-                f"A task needs {names}, which a magic makes in cell {statement.cell}: give it a value in plain Python there, "
-                "or pass it as input."
-            )
+        _check(statement)
     used = {name for statement in wanted if not statement.is_import for name in statement.reads}
     rest = _explored(statements, wanted) if explore else []
     used |= {name for statement in rest for name in statement.reads}
@@ -81,22 +81,44 @@ def export(notebook: Mapping[str, Any], *, log: str, name: str = "notebook", exp
             imports.add(statement.node, used)
     body = [statement for statement in wanted if not statement.is_import]
     lines = list[str]()
+    taken = {name for statement in [*wanted, *rest] if not statement.is_import for name in statement.binds}
     if not any(APP in statement.binds for statement in body):
-        imports.add(ast.parse("from pathlib import Path").body[0])
-        imports.add(ast.parse("from durable_nb import Durable").body[0])
-        beside = f"Path(__file__).with_name({log!r})" if Path(log).name == log else f"Path(__file__).parent / {log!r}"
-        lines.append(f"{APP} = Durable({beside})")  # a path from the root stays what it is
-    imports.add(ast.parse("from durable_nb.cli import main").body[0])
+        path, app = _imported(imports, "pathlib", "Path", taken), _imported(imports, "durable_nb", "Durable", taken)
+        beside = f"{path}(__file__).with_name({log!r})" if Path(log).name == log else f"{path}(__file__).parent / {log!r}"
+        lines.append(f"{APP} = {app}({beside})")  # a path from the root stays what it is
+    main = _imported(imports, "durable_nb.cli", "main", taken)
     lines += [*_written(body), *_exploration(rest)]
-    lines.append(f'\n\nif __name__ == "__main__":\n    main({APP})\n')
+    lines.append(f'\n\nif __name__ == "__main__":\n    {main}({APP})\n')
     text, is_formatted = _formatted("\n".join([_docstring(prose, name), "", *imports.lines(), "", *lines]))
     cells = {statement.cell for statement in statements}
     return Script(
         text=text,
         tasks=tuple(_task_name(statement) for statement in wanted if statement.is_task),
         left_out=tuple(sorted(cells - {statement.cell for statement in [*wanted, *rest]})),
+        on_import=tuple(f"{', '.join(sorted(item.binds))} (cell {item.cell})" for item in body if item.works),
         is_formatted=is_formatted,
     )
+
+
+def _check(statement: Statement) -> None:
+    """Refuse (ExportError) what a task needs and a script cannot have."""
+    names = ", ".join(sorted(statement.binds))
+    if MAGIC in statement.reads:
+        raise ExportError(
+            f"A task needs {names}, which a magic makes in cell {statement.cell}: give it a value in plain Python there, "
+            "or pass it as input."
+        )
+    if statement.awaits:
+        raise ExportError(
+            f"A task needs {names}, for which cell {statement.cell} awaits: await it in the task, or pass it as input."
+        )
+
+
+def _imported(imports: Imports, module: str, name: str, taken: Collection[str]) -> str:
+    """Import a name that the script itself needs, under another one where the notebook means something else by it."""
+    alias = f"durable_{name.lower()}" if name in taken or imports.gives(name, other_than=module) else name
+    imports.add(ast.parse(f"from {module} import {name} as {alias}").body[0])
+    return alias
 
 
 def export_to(
@@ -161,15 +183,23 @@ def _written(statements: Sequence[Statement]) -> Iterator[str]:
 
 
 def _explored(statements: Sequence[Statement], wanted: Sequence[Statement]) -> list[Statement]:
+    """Give what only explores, but for magics and what needs what they make."""
     chosen = {id(statement) for statement in wanted}
-    return [item for item in statements if id(item) not in chosen and MAGIC not in item.reads]
+    rest = [item for item in statements if id(item) not in chosen]
+    bound = {name for item in wanted for name in item.binds}
+    while True:
+        lacking = {MAGIC, *SHELL} | {name for item in statements if item not in rest for name in item.binds} - bound
+        kept = [item for item in rest if not item.reads & lacking]
+        if len(kept) == len(rest):
+            return kept
+        rest = kept
 
 
 def _exploration(rest: Sequence[Statement]) -> Iterator[str]:
-    body = [line for statement in rest if not statement.is_import for line in statement.source.splitlines()]
+    body = [statement for statement in rest if not statement.is_import]
     if body:
         yield '\n\nasync def explore() -> None:\n    """What the notebook looks at beside its tasks."""'
-        yield from (f"    {line}" if line else "" for line in body)
+        yield from (statement.indented("    ") for statement in body)
 
 
 def _task_name(statement: Statement) -> str:

@@ -15,6 +15,12 @@ from functools import cached_property
 APP = "durable"
 DECLARING = frozenset({"task", "durable_task", "workflow", "on_failure_task", "on_success_task"})
 MAGIC = "get_ipython"  # what IPython makes of a line magic calls this
+PURE = frozenset(
+    {
+        *("NewType", "TypeVar", "ParamSpec", "namedtuple", "timedelta", "datetime", "date", "time", "Path", "PurePath", "Field"),
+        *("compile", "getLogger", "frozenset", "set", "dict", "list", "tuple", "range", "TypeAdapter", "create_model", "Durable"),
+    }
+)  # what declarations call
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -76,6 +82,35 @@ class Statement:
             return self.text
         lines = self.text.splitlines()
         return "\n".join([*lines[: self.first], self.decorator, *lines[self.first :]])
+
+    @property
+    def awaits(self) -> bool:
+        """Whether it awaits outside of functions, which a notebook can and a script cannot."""
+        try:
+            compile(ast.Module([self.node], []), "<cell>", "exec", dont_inherit=True)
+        except SyntaxError:
+            return True
+        return False
+
+    @property
+    def works(self) -> bool:
+        """Whether it may do something when it is executed: it calls what is no part of declaring."""
+        if self.is_task or isinstance(self.node, FunctionNode | ast.ClassDef | ast.Import | ast.ImportFrom):
+            return False
+        called = [node.func for node in ast.walk(self.node) if isinstance(node, ast.Call)]
+        return any(ast.unparse(function).rpartition(".")[2] not in PURE for function in called)
+
+    def indented(self, margin: str) -> str:
+        """Give its text further right; lines within strings stay as they are."""
+        tree = ast.parse(self.text)
+        inside = {
+            line
+            for node in ast.walk(tree)
+            if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes))
+            for line in range(node.lineno + 1, (node.end_lineno or node.lineno) + 1)
+        }
+        lines = enumerate(self.source.splitlines(), start=1)
+        return "\n".join(line if number in inside or not line else f"{margin}{line}" for number, line in lines)
 
 
 def split(source: str, cell: int, heading: str | None = None) -> list[Statement]:

@@ -176,6 +176,33 @@ def test_runs_are_steered(script: str) -> None:
     assert counts == ["last"] * 3 + ["memo"] * 2, "the replay did nothing again"
 
 
+def test_a_run_that_no_longer_fits_its_code_is_parked_and_that_has_a_code_of_its_own(script: str) -> None:
+    run = started(script, "order", "--key", "K")
+    worked(script)
+    path = Path(script)
+    path.write_text(
+        path.read_text().replace(
+            "    return await ctx.aio_wait_for_event", "    await ctx.aio_now()\n    return await ctx.aio_wait_for_event"
+        )
+    )
+    command("emit", "paid", '{"sum": 9}')
+    parked = command("run", "order", "-f", script, "--key", "K", "--timeout", "30", code=7).stderr
+    assert f"Run {run} of order is parked" in parked
+    command("worker", script, "--until-done")  # it waits for a person, not for a worker
+    assert "⏸ parked" in command("runs").stdout
+
+
+def test_a_worker_whose_lifespan_fails_ends(script: str) -> None:
+    started(script, "story", "0")
+    path = Path(script)
+    broken = "async def lifespan():\n    raise OSError('no database')\n    yield\n\n\ndurable = Durable("
+    path.write_text(
+        path.read_text().replace("durable = Durable(", broken).replace('.durable.db"))', '.durable.db"), lifespan=lifespan)')
+    )
+    assert "no database" in command("worker", script, code=1).stderr
+    assert lines_of(command("runs", "--json"))[0]["status"] == "QUEUED"
+
+
 def test_a_log_is_found_in_the_folder_or_named(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command("run", "story", "0", "-f", script)
     command("run", "story", "0", "-f", script, "--log", "other.durable.db")

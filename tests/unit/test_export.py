@@ -111,15 +111,50 @@ def test_exploring_cells_come_where_they_are_asked_for() -> None:
     assert "import statistics" in text
 
 
+def test_what_explores_comes_without_what_magics_made() -> None:
+    cells = (
+        TASK,
+        "handle = %durable run root 4",
+        "result = await handle",
+        "shown = result",
+        "display(1)",
+        "text = '''a\n  b\n'''\nprint(text)",
+    )
+    text = exported(*cells, explore=True).text
+    assert "handle" not in text and "result" not in text and "shown" not in text and "display" not in text
+    assert '    text = """a\n  b\n"""\n    print(text)' in text
+
+
+def test_names_that_the_notebook_means_otherwise_stay_its_own() -> None:
+    text = exported(
+        "from os import PathLike as Path\ndef main(x): return x", "%%task\ndef f(input: 'Path', ctx): return main(1)"
+    ).text
+    assert "from durable_nb.cli import main as durable_main" in text
+    assert "from pathlib import Path as durable_path" in text
+    assert text.endswith("    durable_main(durable)\n")
+    compile(text, "script", "exec")
+
+
+def test_what_is_executed_on_import_is_said() -> None:
+    script = exported(
+        "import pandas, re",
+        "table = pandas.read_csv('big.csv')\nWORD = re.compile('x')",
+        "%%task\ndef f(input, ctx): return table, WORD",
+    )
+    assert script.on_import == ("table (cell 2)",)
+    assert "executed when the script is imported, since tasks need it: table (cell 2)" in script.said()
+
+
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
         (("1 + 1",), "declares no task"),
         (("def f(:",), "Cell 1 is no Python"),
         (("x = !ls", "%%task\ndef f(input, ctx): return x"), "needs x, which a magic makes in cell 1"),
+        (("x = await y()", "%%task\ndef f(input, ctx): return x"), "needs x, for which cell 1 awaits"),
         (("%%task\ndef f(i, c): ...\ndef g(i, c): ...",), "cannot be told"),
     ],
-    ids=["no task", "no python", "magic", "which"],
+    ids=["no task", "no python", "magic", "await", "which"],
 )
 def test_what_cannot_be_exported_is_said(cells: tuple[str, ...], words: str) -> None:
     with pytest.raises(ExportError, match=words):
