@@ -37,7 +37,7 @@ async def is_idle(engine: Engine) -> bool:
     """Whether nothing is left to do now: the runs here wait, none is ready, no sleep is due, no event unmatched."""
     if engine.regular_runs or not all(execution.is_waiting() for execution in engine.executions.values()):
         return False
-    return engine.writer.is_idle and not await engine.reader.run(partial(idle.has_work, **_served(engine)))
+    return engine.writer.is_idle and not await engine.reader.run(partial(idle.has_work, **_served(engine), at=engine.clock.now()))
 
 
 async def is_done(engine: Engine) -> bool:
@@ -47,4 +47,4 @@ async def is_done(engine: Engine) -> bool:
 
 def _served(engine: Engine) -> dict[str, Any]:
     defined, restored = engine.registry.all_served()
-    return {"home": engine.home, "defined": defined, "restored": restored, "at": engine.clock.now()}
+    return {"home": engine.home, "defined": defined, "restored": restored}

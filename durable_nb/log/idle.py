@@ -6,14 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-# Whatever is not wholly at rest: a run that could be claimed, an owner's run, an outcome whose time has come.
-READY = """
-SELECT EXISTS (
-    SELECT 1 FROM run INDEXED BY run_ready
-    WHERE ready_at <= :now AND gate > 0
-      AND (task IN (SELECT value FROM json_each(:defined))
-           OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
-      AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause)))"""
+from durable_nb.log import queue
 
 DUE = "SELECT EXISTS (SELECT 1 FROM wait INDEXED BY wait_due WHERE due_at <= :now AND matched_at IS NULL)"
 
@@ -29,18 +22,12 @@ SELECT EXISTS (
 
 def has_work(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> bool:
     """Whether something could be done at once: a run of these tasks is ready, a wait is due, an event is to be matched."""
-    return any(_is_so(connection, sql, home, defined, restored, at) for sql in (READY, DUE, UNMATCHED))
+    if queue.is_work(connection, home=home, defined=defined, restored=restored, at=at):
+        return True
+    return any(connection.execute(sql, {"now": at}).fetchone()[0] for sql in (DUE, UNMATCHED))
 
 
-def has_unfinished(
-    connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str], at: float
-) -> bool:
+def has_unfinished(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str]) -> bool:
     """Whether a run of these tasks has not ended, and is not blocked until a person acts."""
-    return _is_so(connection, UNFINISHED, home, defined, restored, at)
-
-
-def _is_so(
-    connection: sqlite3.Connection, sql: str, home: str, defined: Sequence[str], restored: Sequence[str], at: float
-) -> bool:
-    values = {"now": at, "home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored))}
-    return bool(connection.execute(sql, values).fetchone()[0])
+    values = {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored))}
+    return bool(connection.execute(UNFINISHED, values).fetchone()[0])

@@ -109,7 +109,6 @@ HOT = {
     "outdated": (versions.LIST, r"USING INDEX run_status"),
     "count of outdated": (versions.COUNT, r"USING INDEX run_status"),
     "wanted definitions": (definitions.WANTED, r"USING INDEX run_status"),
-    "work for a worker": (idle.READY, r"SEARCH run USING (COVERING )?INDEX run_ready|SCAN run USING (COVERING )?INDEX run_ready"),
     "a wait that is due": (idle.DUE, r"SEARCH wait USING (COVERING )?INDEX wait_due"),
     "an event to be matched": (idle.UNMATCHED, r"USING (COVERING )?INDEX event_pending"),
     "unfinished runs of a worker": (idle.UNFINISHED, r"USING INDEX run_status"),
