@@ -100,7 +100,7 @@ class Durable:
         self.cel = CEL(self)
         self.home = home
         self._durability: Durability = durability
-        self._slots = slots
+        self.slots = slots
         self._lifespan = check_lifespan(lifespan)
         self._clock = clock
         self._keyring = keyring
@@ -237,7 +237,7 @@ class Durable:
             self.tasks,
             clock=self._clock or SystemClock(),
             home=self.home,
-            slots=self._slots,
+            slots=self.slots,
             lifespan=self._lifespan,
             refusal=self._refuse,
             sign=self._sign,
@@ -312,6 +312,24 @@ class Durable:
             engine.thread.stop()
         else:
             concurrent.futures.wait([engine.thread.submit(engine.close)], timeout=timeout)
+
+    async def aio_drain(self, grace: float = 10.0) -> int:
+        """Take up no further run; evict what waits, and let what works come to its end; then close the app object.
+
+        Args:
+            grace: how many seconds to wait for that at most.
+
+        Returns:
+            How many runs still work; closing gives them back to the log, where their unfinished work is done again.
+        """
+        from durable_nb.engine.draining import drain
+
+        engine = self.engine
+        return await self.aio_call(lambda: drain(engine, grace))  # type: ignore[no-any-return]
+
+    def drain(self, grace: float = 10.0) -> int:
+        """As `aio_drain`, from synchronous code."""
+        return self.call(lambda: self.aio_drain(grace), aio="await durable.aio_drain(…)")  # type: ignore[no-any-return]
 
     def __enter__(self) -> Durable:
         return self.open()

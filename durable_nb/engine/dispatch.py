@@ -70,6 +70,7 @@ class Dispatcher:
         self._wanted: set[Lane] = set(self._free)  # lanes for which runs may be ready that found no free slot
         self._is_short = False  # a durable run is ready and no durable slot is free
         self._is_draining = False
+        self._is_closed = False  # to further runs
 
     # ------------------------------------------------------------ slots
 
@@ -83,7 +84,8 @@ class Dispatcher:
         None, where others are queued for them, or where this engine does not serve the task.
         """
         if (
-            self._wake.is_set()
+            self._is_closed
+            or self._wake.is_set()
             or self._is_looking
             or task.name not in self._engine.registry
             or not self._engine.lifespan.is_entered
@@ -159,7 +161,7 @@ class Dispatcher:
     async def _claim(self, lane: Lane) -> None:
         engine = self._engine
         defined, restored = engine.registry.served(lane)
-        if not (defined or restored) or not engine.lifespan.is_entered:
+        if self._is_closed or not (defined or restored) or not engine.lifespan.is_entered:
             return
         at = engine.clock.now()
         is_work = await engine.reader.run(
@@ -202,6 +204,10 @@ class Dispatcher:
             task = asyncio.get_running_loop().create_task(self._run(claim, lane), name=f"run {claim.id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def stop_claiming(self) -> None:
+        """Take up no run from now on."""
+        self._is_closed = True
 
     async def drain(self, seconds: float) -> None:
         """Stop the runs that are in memory, giving their functions `seconds` to unwind."""

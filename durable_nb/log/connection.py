@@ -234,6 +234,19 @@ def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def schema_version(path: Path) -> int:
+    """Give the schema version of a log that is there; 0 for an empty file.
+
+    Raises:
+        LogError: it cannot be read.
+    """
+    try:
+        with contextlib.closing(open_sqlite(path, query_only=True)) as connection:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+
+
 def migrations() -> list[str]:
     """Give the SQL of every migration, in order; number n brings a log from version n-1 to n."""
     folder = resources.files("durable_nb.log.migrations")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.errors import DurableError
 from durable_nb.notebook.display import bundle
 from durable_nb.notebook.output import OUTPUT
+from durable_nb.views.detail import detail_of as read_detail
 from durable_nb.views.text import RunDetail, run_summary
 from durable_nb.views.words import state_of, visible
 
@@ -105,21 +106,10 @@ def detail_of(durable: Durable, run: str) -> RunDetail:
     Raises:
         UnknownRunError: no run, or several, have that name.
     """
-    from durable_nb.log import lines, reads
-
     engine = durable.engine
 
     def read(connection: Any) -> RunDetail:
-        view = reads.find_run(connection, run)
-        return RunDetail(
-            run=view,
-            checkpoints=reads.list_checkpoints(connection, view.number),
-            children=reads.count_children(connection, view.number),
-            waits=reads.list_waits(connection, view.number),
-            lines=lines.list_lines(connection, view.number, limit=SHOWN_LINES),
-            line_count=lines.count_lines(connection, view.number),
-            now=engine.clock.now(),
-        )
+        return read_detail(connection, run, now=engine.clock.now(), shown_lines=SHOWN_LINES)
 
     detail: RunDetail = durable.call(lambda: engine.reader.run(read), aio="await durable.runs.aio_get(…)")
     return detail

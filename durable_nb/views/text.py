@@ -146,7 +146,7 @@ def _add_said(tree: Tree, detail: RunDetail, most: int) -> None:
     """Add the newest lines of the run's log, and say where all of them are."""
     if detail.lines:
         shown = list(detail.lines)[-most:]
-        rest = f", all with `%durable log {brief(detail.run.id)}`" if len(shown) < detail.line_count else ""
+        rest = f", all with `{words.COMMAND} log {brief(detail.run.id)}`" if len(shown) < detail.line_count else ""
         branch = tree.add(Text(f"said {counted(detail.line_count, 'line')}{rest}"))
         for line in shown:
             branch.add(_line(line, cut=True))
@@ -179,7 +179,7 @@ def _outcome(detail: RunDetail, *, with_trace: bool) -> Iterator[Text]:
     run = detail.run
     if run.blocked_reason is not None and not run.is_ended:
         yield Text(f"{words.PARKED.symbol} {brief(run.blocked_reason, 600)}", style=words.PARKED.colour)
-        yield Text(f"take it up again: %durable retake {brief(run.id)}")
+        yield Text(f"take it up again: {words.COMMAND} retake {brief(run.id)}")
     if run.error is not None:
         said = brief(run.error.message, 600)
         if run.error.is_cancel:

@@ -20,6 +20,7 @@ from durable_nb.log.records import RunView
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 JOINERS = frozenset("\u200c\u200d")  # letters of Persian and members of emoji need them
 LENGTH = 240
+COMMAND = "%durable"  # what verbs follow where people are told of them; a command line puts its own name here
 
 
 @dataclass(frozen=True, slots=True)

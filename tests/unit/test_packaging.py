@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "durable_nb"
 KERNELSPEC = f"durable_nb-{version('durable_nb')}.data/data/share/jupyter/kernels/durable-python3"
-HEAVY = {"IPython", "aiosqlite", "anywidget", "celpy", "graphviz", "ipykernel", "ipywidgets", "rich"}
+HEAVY = {"IPython", "aiosqlite", "anywidget", "celpy", "graphviz", "ipykernel", "ipywidgets", "rich", "typer"}
 
 
 def python(code: str) -> str:
@@ -56,6 +56,14 @@ def test_the_wheel_brings_the_kernel_that_loads_the_extension(wheel: ZipFile) ->
         f"{KERNELSPEC}/kernel.json",
         f"{KERNELSPEC}/logo-svg.svg",
     }
+
+
+@pytest.mark.slow
+def test_the_wheel_brings_the_command_and_the_exporter(wheel: ZipFile) -> None:
+    [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    points = wheel.read(name).decode()
+    assert "durable-nb = durable_nb.cli:main" in points
+    assert "durable-script = durable_nb.export.nbconvert:DurableScriptExporter" in points
 
 
 def test_jupyter_finds_the_kernel_of_this_environment() -> None:

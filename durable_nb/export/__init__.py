@@ -1,0 +1,1 @@
+"""Leaving the notebook: a plain Python script of its tasks."""

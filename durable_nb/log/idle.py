@@ -1,0 +1,33 @@
+"""Reads: whether the log holds work for a worker, now or later."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from durable_nb.log import queue
+
+DUE = "SELECT EXISTS (SELECT 1 FROM wait INDEXED BY wait_due WHERE due_at <= :now AND matched_at IS NULL)"
+
+UNMATCHED = "SELECT EXISTS (SELECT 1 FROM event INDEXED BY event_pending WHERE matched = 0)"
+
+UNFINISHED = """
+SELECT EXISTS (
+    SELECT 1 FROM run INDEXED BY run_status
+    WHERE status IN ('QUEUED', 'RUNNING') AND blocked_reason IS NULL
+      AND (task IN (SELECT value FROM json_each(:defined))
+           OR (home = :home AND task IN (SELECT value FROM json_each(:restored)))))"""
+
+
+def has_work(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> bool:
+    """Whether something could be done at once: a run of these tasks is ready, a wait is due, an event is to be matched."""
+    if queue.is_work(connection, home=home, defined=defined, restored=restored, at=at):
+        return True
+    return any(connection.execute(sql, {"now": at}).fetchone()[0] for sql in (DUE, UNMATCHED))
+
+
+def has_unfinished(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str]) -> bool:
+    """Whether a run of these tasks has not ended, and is not blocked until a person acts."""
+    values = {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored))}
+    return bool(connection.execute(UNFINISHED, values).fetchone()[0])
