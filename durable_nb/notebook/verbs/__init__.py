@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from durable_nb.notebook.verbs import logs, looking, people, starting, steering
+from durable_nb.notebook.verbs import logs, looking, people, starting, steering, upkeep
 from durable_nb.notebook.verbs.verb import Verb
 
-GROUPS = (starting, looking, steering, people, logs)
+GROUPS = (starting, looking, steering, people, logs, upkeep)
 
 TABLE: Mapping[str, Verb] = {verb.name: verb for group in GROUPS for verb in group.VERBS}
 
