@@ -64,8 +64,8 @@ class Durable:
             the first task runs, its value stands at ``ctx.lifespan``, and it goes on when the engine is closed. If it fails,
             nothing is executed and whoever waits for a run gets a LifespanError; the runs wait in the log.
         redact: fields that bundles and exports leave out (the log keeps them, since a replay needs them): names at any depth, or
-            the ends of paths, such as ``["password", "card.number", "*_token"]``. Fields of type `SecretStr`, or marked by
-            ``Field(json_schema_extra={"redact": True})`` in the input or output type of a task, are left out as well.
+            the ends of paths, such as ``["password", "card.number", "*_token"]``. So are fields that the types of
+            tasks mark: a `SecretStr` (with a serializer), or ``Field(json_schema_extra={"redact": True})``.
         clock: where time is read; tests give a virtual one.
         keyring: the user's key and list of known logs.
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr, field_serializer
 
-from durable_nb import Context, Durable, DurableContext, EmptyModel, RunRef, open_bundle
+from durable_nb import Context, Durable, DurableContext, EmptyModel, RunRef, TaskRunError, open_bundle
 from durable_nb.bundles.checking import check_bundle
-from durable_nb.errors import InertLogError, LogError, UnknownRunError, UntrustedError
+from durable_nb.errors import InertLogError, InputValidationError, LogError, UnknownRunError, UntrustedError
 from durable_nb.log import reads
 from durable_nb.log.rebuild import differences
 from tests.engine.helpers import Bench, reach
@@ -259,6 +259,15 @@ class Login(BaseModel):
     user: str
     password: str
     pin: int = Field(default=0, json_schema_extra={"redact": True})
+    key: SecretStr = SecretStr("s3cret-key")
+
+    @field_serializer("key")
+    def _key(self, key: SecretStr) -> str:
+        return key.get_secret_value()
+
+
+class Hidden(BaseModel):
+    key: SecretStr
 
 
 def test_redacted_fields_stay_in_the_log_and_leave_the_bundle(bench: Bench, tmp_path: Path) -> None:
@@ -277,11 +286,26 @@ def test_redacted_fields_stay_in_the_log_and_leave_the_bundle(bench: Bench, tmp_
     )
     assert ref.result()["password"] == "s3cret"
     bundle = open_bundle(durable.runs.bundle(ref, tmp_path / "login.bundle"))
-    assert bundle.info.redacted == ("password", "keys.*_token", "pin")
-    assert bundle.run.input == '{"user":"ada","password":"[redacted]","pin":"[redacted]"}'
+    assert bundle.info.redacted == ("password", "keys.*_token", "key", "pin")
+    assert bundle.run.input == '{"user":"ada","password":"[redacted]","pin":"[redacted]","key":"[redacted]"}'
     assert (
         bundle.run.output == '{"keys":{"api_token":"[redacted]","name":"n"},"api_token":"not under keys","password":"[redacted]"}'
     )
     assert b"s3cret" not in bundle.path.read_bytes()
     assert b"4321" not in bundle.path.read_bytes()
     assert "s3cret" in durable.runs.get(ref).input, "the log keeps what a replay needs"
+
+
+def test_a_secret_that_would_be_lost_is_refused(durable: Durable) -> None:
+    @durable.task()
+    async def lost(input: Hidden, ctx: Context) -> None: ...
+
+    @durable.task()
+    async def gives(input: str, ctx: Context) -> Any:
+        return {"all": [Hidden(key=SecretStr(input))]}
+
+    with pytest.raises(InputValidationError, match="holds a SecretStr, which pydantic writes as asterisks"):
+        lost.run({"key": "s3cret"})
+    with pytest.raises(TaskRunError, match="holds a SecretStr"):
+        gives.run("s3cret")
+    assert durable.runs.list(task="lost") == []
