@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from durable_nb.bundles.opening import open_bundle as open_bundle
     from durable_nb.client import Durable as Durable
+    from durable_nb.client.upkeep import import_jsonl as import_jsonl
     from durable_nb.engine.context import Context as Context
     from durable_nb.engine.durable_context import (
         DurableContext as DurableContext,
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
         ChildKeyConflictError as ChildKeyConflictError,
         DeclarationError as DeclarationError,
         DurableError as DurableError,
+        ElsewhereError as ElsewhereError,
         EngineStoppedError as EngineStoppedError,
         ExecutionTimeoutError as ExecutionTimeoutError,
+        ExecutorError as ExecutorError,
         ExpressionError as ExpressionError,
         ExpressionEvaluationError as ExpressionEvaluationError,
         FailedTaskRunExceptionGroup as FailedTaskRunExceptionGroup,
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
         RunActiveError as RunActiveError,
         RunCancelledError as RunCancelledError,
         ScheduleTimeoutError as ScheduleTimeoutError,
+        ShippingError as ShippingError,
         SyncCallError as SyncCallError,
         TaskRunError as TaskRunError,
         UnfinishedRunError as UnfinishedRunError,
@@ -62,6 +67,7 @@ if TYPE_CHECKING:
         UnknownScheduleError as UnknownScheduleError,
         UnknownTaskError as UnknownTaskError,
         UntrustedError as UntrustedError,
+        WorkerLostError as WorkerLostError,
     )
     from durable_nb.log.questions import InboxItem as InboxItem
     from durable_nb.tasks.conditions import (
@@ -106,10 +112,12 @@ HOMES = {
     "Durable": "client",
     "DurableContext": "engine.durable_context",
     "DurableError": "errors",
+    "ElsewhereError": "errors",
     "EmptyModel": "tasks.payload",
     "EngineStoppedError": "errors",
     "EvictionPolicy": "tasks.options",
     "ExecutionTimeoutError": "errors",
+    "ExecutorError": "errors",
     "ExpressionError": "errors",
     "ExpressionEvaluationError": "errors",
     "FailedTaskRunExceptionGroup": "errors",
@@ -141,6 +149,7 @@ HOMES = {
     "RunRef": "tasks.refs",
     "ScheduleTimeoutError": "errors",
     "Selected": "engine.selecting",
+    "ShippingError": "errors",
     "SleepCondition": "tasks.conditions",
     "SleepResult": "engine.durable_context",
     "StatusBasedIdempotencyConfig": "tasks.flow",
@@ -156,7 +165,10 @@ HOMES = {
     "UnknownTaskError": "errors",
     "UntrustedError": "errors",
     "UserEventCondition": "tasks.conditions",
+    "WorkerLostError": "errors",
     "Workflow": "tasks.workflow",
+    "import_jsonl": "client.upkeep",
+    "open_bundle": "bundles.opening",
     "or_": "tasks.conditions",
 }
 __all__ = sorted(HOMES)  # noqa: PLE0605  the keys are literals

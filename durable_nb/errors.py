@@ -163,6 +163,22 @@ class ScheduleTimeoutError(DurableError, TimeoutError):
     """A run stood in the queue for longer than its `schedule_timeout`."""
 
 
+class WorkerLostError(DurableError):
+    """The process or the cluster that executed an attempt of a regular task was lost with it. The attempt failed."""
+
+
+class ShippingError(DurableError):
+    """A task cannot be sent to where its executor is: something that it uses cannot leave this process."""
+
+
+class ElsewhereError(DurableError):
+    """A task that executes elsewhere asked for what only the engine's own process has: other tasks, the lifespan, the log."""
+
+
+class ExecutorError(DurableError):
+    """An executor cannot be made, or is not there."""
+
+
 class NonDeterminismError(DurableError):
     """A replay asked for something else than what the log has recorded at that position.
 
@@ -320,4 +336,5 @@ def family(error: BaseException) -> list[BaseException]:
     return found
 
 
-NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError)  # a retry mends none
+# What no retry mends.
+NOT_RETRIED = (NonRetryableException, IllegalTaskOutputError, InputValidationError, PayloadTooLargeError, ShippingError)

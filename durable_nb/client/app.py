@@ -19,16 +19,19 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.client.cel import CEL
 from durable_nb.client.cron import Crons
 from durable_nb.client.events import Events
+from durable_nb.client.executors import Executors
 from durable_nb.client.inbox import Inbox
 from durable_nb.client.queue import Queue
 from durable_nb.client.rate_limits import RateLimits
 from durable_nb.client.runs import Runs
 from durable_nb.client.scheduled import Scheduled
 from durable_nb.client.streams import RunStream
+from durable_nb.client.upkeep import Upkeep
 from durable_nb.engine.current import CURRENT, LIVING
 from durable_nb.engine.muting import MUTING
 from durable_nb.errors import DeclarationError, EngineStoppedError, InertLogError, SyncCallError
 from durable_nb.log.connection import Durability, prepare
+from durable_nb.log.redacting import Redaction
 from durable_nb.tasks.options import make_options
 from durable_nb.tasks.payload import check_text
 from durable_nb.tasks.refs import RunRef
@@ -60,6 +63,9 @@ class Durable:
         lifespan: an async generator function that yields once, or one under `contextlib.asynccontextmanager`; entered once before
             the first task runs, its value stands at ``ctx.lifespan``, and it goes on when the engine is closed. If it fails,
             nothing is executed and whoever waits for a run gets a LifespanError; the runs wait in the log.
+        redact: fields that bundles and exports leave out (the log keeps them, since a replay needs them): names at any depth, or
+            the ends of paths, such as ``["password", "card.number", "*_token"]``. So are fields that the types of
+            tasks mark: a `SecretStr` (with a serializer), or ``Field(json_schema_extra={"redact": True})``.
         clock: where time is read; tests give a virtual one.
         keyring: the user's key and list of known logs.
 
@@ -82,6 +88,7 @@ class Durable:
         home: str = "",
         slots: Slots | None = None,
         lifespan: LifespanFunction | None = None,
+        redact: Sequence[str] = (),
         clock: Clock | None = None,
         keyring: Keyring | None = None,
     ) -> None:
@@ -98,7 +105,10 @@ class Durable:
         self.rate_limits = RateLimits(self, "durable.rate_limits")
         self.queue = Queue(self, "durable.queue")
         self.cel = CEL(self)
+        self.executor = Executors(self)
+        self.upkeep = Upkeep(self, "durable.upkeep")
         self.home = home
+        self.redaction = Redaction(redact)
         self._durability: Durability = durability
         self.slots = slots
         self._lifespan = check_lifespan(lifespan)
@@ -127,7 +137,8 @@ class Durable:
                 30 s), `deadline` (from creation on; then the run is cancelled), `on_exhausted` (``"fail"``, or ``"park"`` to
                 have a run whose retries ran out wait for a person); `concurrency` (a number, a `ConcurrencyExpression`, or
                 a list of them), `rate_limits` (a list of `RateLimit`), `idempotency`; `on_events` (keys, ``*`` for any
-                characters), `default_filters` (a list of `DefaultFilter`), `on_crons` (cron expressions, or a `Cron` each).
+                characters), `default_filters` (a list of `DefaultFilter`), `on_crons` (cron expressions, or a `Cron` each);
+                `executor` (``"process"``, or one of `durable.executor`) with `resources` (of a cluster, such as ``{"GPU": 1}``).
 
         Raises:
             DeclarationError: a signature or option that cannot work.
@@ -242,6 +253,7 @@ class Durable:
             refusal=self._refuse,
             sign=self._sign,
             probe=self._probe,
+            executors=self.executor.by_name,
         )
         if self.mutes_prints:
             MUTING.begin()

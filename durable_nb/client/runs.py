@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import builtins
     import sqlite3
     from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from durable_nb.engine.engine import Engine
     from durable_nb.log.details import RunDetails
@@ -291,6 +294,33 @@ class Runs(Group):
         return await self._on_loop(evict)
 
     evict = sync_form(aio_evict)
+
+    async def aio_bundle(self, run: str | RunRef[Any], path: str | os.PathLike[str]) -> Path:
+        """Write a run with everything below it into one file, to be opened elsewhere by `durable_nb.open_bundle`; give its path.
+
+        It holds their inputs, histories, outputs, logs and code, as they are at one instant, whether they have ended or not; but
+        not the fields that the app object's `redact` names.
+
+        Raises:
+            UnknownRunError: no run has that name, or several do. LogError: there is such a file already.
+        """
+        from durable_nb.client.upkeep import absolute, redaction_of
+        from durable_nb.log.bundling import identity, write_bundle
+
+        host, target = self._host, absolute(path)
+        engine, redaction, at = host.engine, redaction_of(host), host.engine.clock.now()
+
+        def work() -> Path:
+            made = write_bundle(host.path, name_of(run), target, redaction=redaction, at=at)
+            host.keyring.remember(identity(made), made)
+            return made
+
+        async def wait() -> Path:
+            return await asyncio.wrap_future(engine.threads.submit(work))
+
+        return await self._on_loop(wait)
+
+    bundle = sync_form(aio_bundle)
 
     # ------------------------------------------------------------ ways
 

@@ -1,8 +1,8 @@
 """Dispatching: which ready run gets which free slot, and what becomes of it when its function is left.
 
 Three lanes have slots of their own: durable tasks, regular tasks on the loop, and regular tasks in threads (few, since they
-share the GIL with the engine). A waiting durable run holds its slot until it is evicted: for its age, or at once when
-another durable run is ready and none is free.
+share the GIL with the engine); and each executor has one. Tasks whose executor is not there wait in the queue. A waiting durable
+run holds its slot until it is evicted: for its age, or at once when another durable run is ready and none is free.
 
 Lives on the engine's loop.
 """
@@ -60,6 +60,7 @@ class Dispatcher:
     def __init__(self, engine: Engine, slots: Slots) -> None:
         self._engine = engine
         self._free: dict[Lane, int] = {"durable": slots.durable, "loop": slots.loop, "thread": slots.thread}
+        self._free |= {name: executor.slots for name, executor in engine.executors.items()}
         self._returning: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in self._free}
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,6 +74,12 @@ class Dispatcher:
         self._is_closed = False  # to further runs
 
     # ------------------------------------------------------------ slots
+
+    def open_lane(self, lane: Lane, slots: int) -> None:
+        """Serve a new executor's tasks, which have waited for it until now."""
+        if lane not in self._free:
+            self._free[lane], self._returning[lane] = slots, deque()
+        self.look()
 
     def look(self) -> None:
         """Look for ready runs: one was queued, a slot came free, or another process wrote."""
@@ -91,8 +98,9 @@ class Dispatcher:
             or not self._engine.lifespan.is_entered
         ):
             return 0
-        taken = max(0, min(wanted, self._free[task.lane]))
-        self._free[task.lane] -= taken
+        taken = max(0, min(wanted, self._free.get(task.lane, 0)))
+        if taken:
+            self._free[task.lane] -= taken
         return taken
 
     def give(self, lane: Lane, slots: int = 1) -> None:
@@ -154,7 +162,7 @@ class Dispatcher:
             await self._wake.wait()
             self._wake.clear()
             self._is_looking = True
-            for lane in self._free:
+            for lane in list(self._free):
                 await self._claim(lane)
             self._is_looking = False
 
@@ -356,7 +364,9 @@ class Dispatcher:
         """Fail runs that stood in the queue for longer than their task's schedule_timeout."""
         engine = self._engine
         limits = {
-            task.name: task.options.schedule_timeout for task in engine.registry if task.options.schedule_timeout is not None
+            task.name: task.options.schedule_timeout
+            for task in engine.registry
+            if task.options.schedule_timeout is not None and task.lane in self._free
         }
         if not limits:
             return

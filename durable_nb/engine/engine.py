@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from durable_nb.engine.execution import Execution
+    from durable_nb.engine.executors import Executor
     from durable_nb.engine.regular import RegularRun
     from durable_nb.engine.thread import EngineThread
     from durable_nb.tasks.refs import RunHost
@@ -79,6 +80,7 @@ class Engine:
         home: the notebook or script that it serves; '' where unknown.
         refusal: gives why a claimed run may not be executed here, or None.
         sign: gives the signature of a run, or None.
+        executors: where tasks run that name one.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Engine:
         refusal: Callable[[Claim, Task[Any]], str | None] = lambda claim, task: None,
         sign: Callable[[NewRun | Claim], bytes | None] = lambda run: None,
         probe: Probe | None = None,
+        executors: dict[str, Executor] | None = None,
     ) -> None:
         self.path = path
         self.host = host
@@ -107,6 +110,7 @@ class Engine:
         self.sign = sign
         self.probe = probe or Probe()
         self.threads = Threads("durable_nb task")
+        self.executors = executors if executors is not None else {}  # by name; the app object's own dict
         self.streams = Streams(self)
         self.finishing = Finishing(self)
         self.lifespan = Lifespan(self, lifespan)
@@ -206,6 +210,8 @@ class Engine:
                     )
                 )
         self.tell_waiters(EngineStoppedError(CLOSED))
+        for executor in self.executors.values():
+            await asyncio.wrap_future(self.threads.submit(executor.close))
         await self.lifespan.leave()
         await self.writer.close()
         await self.writer_connection.close()
@@ -298,6 +304,14 @@ class Engine:
             IllegalTaskOutputError: it cannot.
         """
         text = encode(value, of=f"the output of task '{task.name}'", round_trip=task.output_adapter is not ANY)
+        return self.checked_output(task, text)
+
+    def checked_output(self, task: Task[Any], text: str) -> str:
+        """Give an output's text, if its task's declared type can read it back.
+
+        Raises:
+            IllegalTaskOutputError: it cannot.
+        """
         if task.output_adapter is not ANY:
             try:
                 decode(text, task.output_adapter, of=f"the output of task '{task.name}'")

@@ -1,4 +1,4 @@
-"""One attempt of a regular task: async on the engine's loop, sync in a thread. It runs to its end in a slot."""
+"""One attempt of a regular task: async on the engine's loop, sync in a thread, or elsewhere. It runs to its end in a slot."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.current import CURRENT
+from durable_nb.engine.executors import fly
 from durable_nb.engine.injection import Injection
 from durable_nb.errors import ExecutionTimeoutError
 from durable_nb.tasks.options import format_duration
@@ -17,6 +18,7 @@ from durable_nb.tasks.options import format_duration
 if TYPE_CHECKING:
     from durable_nb.engine.context import Context
     from durable_nb.engine.engine import Engine
+    from durable_nb.engine.executors import Flight
     from durable_nb.engine.timers import Alarm
     from durable_nb.log.records import Claim
     from durable_nb.tasks.task import Lane, Task
@@ -28,6 +30,7 @@ class RegularRun:
     Attributes:
         is_cancelled: whether its cancel was asked for; read from its thread too.
         is_left: whether the log has its end already, so that whatever it gives is dropped.
+        flight: where it executes elsewhere.
     """
 
     def __init__(self, engine: Engine, claim: Claim, task: Task[Any], lane: Lane) -> None:
@@ -40,7 +43,9 @@ class RegularRun:
         self._injection: Injection | None = None  # of a thread
         self._work: asyncio.Future[Any] | None = None
         self._context: Context | None = None
+        self.flight: Flight | None = None
         self._limit = task.options.execution_timeout
+        self._started = 0.0
         self._alarm: Alarm | None = None
         self._ring: Callable[[], object] = lambda: None
         self._is_released = False
@@ -52,29 +57,44 @@ class RegularRun:
         """Call the function; give its output as JSON text.
 
         Raises:
-            ExecutionTimeoutError: it worked too long. A thread cannot be killed: see `thread_ended`.
+            ExecutionTimeoutError: it worked too long. A thread cannot be killed: see `thread_ended`; a process is.
         """
         scope = contextvars.copy_context()
         scope.run(CURRENT.set, self)
         if self.is_cancelled:
             raise asyncio.CancelledError
         self._context = context
-        started = self.engine.clock.now()  # before its thread begins, which may be at once
-        work = self._in_thread(value, context, scope) if self.task.lane == "thread" else self._on_loop(value, context, scope)
+        self._started = self.engine.clock.now()  # before its thread begins, which may be at once
+        is_elsewhere = self.task.options.executor is not None
+        if is_elsewhere:
+            work = self._elsewhere(value, context, scope)
+        else:
+            work = self._in_thread(value, context, scope) if self.task.lane == "thread" else self._on_loop(value, context, scope)
         self._work, self._ring = work, work.cancel
-        if self._limit is not None:
-            self._alarm = self.engine.timers.alarm(self._limit - (self.engine.clock.now() - started), self._ring)
+        if not is_elsewhere:
+            self._set_alarm(self._started)
         try:
             result = await work
         except asyncio.CancelledError:
             if self._alarm is None or self._alarm.due_at > self.engine.clock.now():
                 raise
-            raise self._too_long(started) from None
+            raise self._too_long() from None
         finally:
             if self._alarm is not None:
                 self._alarm.cancel()
                 self._alarm = None
-        return self.engine.encode_output(self.task, result)
+        return self.engine.checked_output(self.task, result) if is_elsewhere else self.engine.encode_output(self.task, result)
+
+    def begin_time(self) -> None:
+        """Count its time from now on: elsewhere it may have waited for a place."""
+        self._started = self.engine.clock.now()
+        self._set_alarm(self._started)
+
+    def _set_alarm(self, started: float) -> None:
+        if self._limit is not None and self._work is not None and not self._work.done():
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = self.engine.timers.alarm(self._limit - (self.engine.clock.now() - started), self._ring)
 
     @property
     def is_waiting(self) -> bool:
@@ -87,6 +107,9 @@ class RegularRun:
     async def _call(self, value: Any, context: Context) -> Any:
         async with Injection(self.engine, self.task.dependencies, value, context) as given:
             return await self.task.function(value, context, **given)
+
+    def _elsewhere(self, value: Any, context: Context, scope: contextvars.Context) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_task(fly(self, value, context), context=scope)
 
     def _in_thread(self, value: Any, context: Context, scope: contextvars.Context) -> asyncio.Future[Any]:
         if self.task.dependencies:
@@ -134,12 +157,17 @@ class RegularRun:
             self.engine.dispatcher.withhold(self._lane)
 
     def cancel(self) -> None:
-        """Raise CancelledError where an async function stands; a thread is told by `is_cancelled` only."""
+        """Raise CancelledError where an async function stands; a thread is told by `is_cancelled` only.
+
+        Elsewhere it is the same, until its `cancel_grace` is over.
+        """
         if not self.is_cancelled:
             self.is_cancelled = True
             if self._context is not None:
                 self._context.is_cancelled = True
-            if self._work is not None and self._thread is None:
+            if self.flight is not None:
+                self.flight.cancel()
+            elif self._work is not None and self._thread is None:
                 self._work.cancel()
 
     def leave(self) -> None:
@@ -173,8 +201,8 @@ class RegularRun:
             injection, self._injection = self._injection, None
             await injection.__aexit__(None, None, None)
 
-    def _too_long(self, started: float) -> ExecutionTimeoutError:
-        limit, took = self._limit, self.engine.clock.now() - started
+    def _too_long(self) -> ExecutionTimeoutError:
+        limit, took = self._limit, self.engine.clock.now() - self._started
         return ExecutionTimeoutError(
             f"Task '{self.task.name}' worked for {took:.3g} s; its execution_timeout is {format_duration(limit or 0)}."
         )

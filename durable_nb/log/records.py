@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from durable_nb.errors import FailedTaskRunExceptionGroup, TaskRunError
 from durable_nb.log.needs import IdempotencyKey, Need
 
-ENGINE_FOLDER = str(Path(__file__).parent.parent / "engine")
+OUR_FOLDERS = tuple(str(Path(__file__).parent.parent / name) for name in ("engine", "backends"))
 
 
 def format_trace(error: BaseException) -> str:
@@ -25,7 +25,7 @@ def format_trace(error: BaseException) -> str:
     while todo:
         part = todo.pop()
         if part is not None:
-            frames = [frame for frame in part.stack if not frame.filename.startswith(ENGINE_FOLDER)]
+            frames = [frame for frame in part.stack if not frame.filename.startswith(OUR_FOLDERS)]
             for frame in frames:
                 frame.colno = frame.end_colno = None
             part.stack = traceback.StackSummary.from_list(frames)

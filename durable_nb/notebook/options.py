@@ -15,7 +15,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from durable_nb.notebook.arguments import Arguments, metadata_of, plain, seconds_or_text
+from durable_nb.notebook.arguments import Arguments, metadata_of, plain, seconds_or_text, value_of
 from durable_nb.tasks import flow
 from durable_nb.tasks.durations import parse_duration
 from durable_nb.tasks.options import EvictionPolicy, TaskOptions, make_options
@@ -40,6 +40,9 @@ def task_parser(kind: Kind) -> Arguments:
     _add_flow(add)
     if kind == "durable_task":
         _add_eviction(add)
+    else:
+        add("--executor", metavar="NAME", type=plain, help="where it runs: process, dask, or as durable.executor(…) has named it")
+        add("--resources", metavar="JSON", help='what it needs of a cluster: {"GPU": 1}')
     return parser
 
 
@@ -155,6 +158,8 @@ def options_of(kind: Kind, given: Mapping[str, Any], namespace: Mapping[str, Any
     options = {name: value for name, value in given.items() if name not in (*CRON, *EVICTION, "idempotency_ttl")}
     if "default_additional_metadata" in options:
         options["default_additional_metadata"] = metadata_of(options["default_additional_metadata"], namespace)
+    if "resources" in options:
+        options["resources"] = value_of(options["resources"], namespace)
     for name, short in SHORT.items():
         if name in options:
             options[name] = [_made(name, word, short) for word in options[name]]

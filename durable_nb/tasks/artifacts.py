@@ -17,6 +17,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from pydantic_core import from_json
+
 from durable_nb.errors import ArtifactError, DurableError, IllegalTaskOutputError, PayloadTooLargeError
 
 MAX_ARTIFACT_BYTES = 256 * 1024 * 1024
@@ -39,6 +41,10 @@ class ArtifactText(str):
         self = super().__new__(cls, text)
         self.artifacts = artifacts
         return self
+
+    def __reduce__(self) -> tuple[type[ArtifactText], tuple[str, dict[str, bytes]]]:
+        """Take what it refers to along into another process, which need not have the log."""
+        return ArtifactText, (str(self), {digest: self.artifacts[digest] for digest in referred(self)})
 
 
 class Artifacts(Mapping[str, bytes]):
@@ -202,6 +208,21 @@ def _pyarrow(why: str) -> Any:
 
 
 # ---------------------------------------------------------------- reading
+
+
+def referred(text: str) -> set[str]:
+    """Give the hashes of the artifacts that a payload's text refers to; none, where it is no text with artifacts."""
+    found: set[str] = set()
+    todo: list[Any] = [from_json(text)] if text.startswith(MARK) else []
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            if KEY in value and isinstance(value.get("sha256"), str):
+                found.add(value["sha256"])
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
+    return found
 
 
 def restore(value: Any, artifacts: Mapping[str, bytes]) -> Any:

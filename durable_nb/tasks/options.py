@@ -37,6 +37,7 @@ class TaskOptions:
 
     Backoff before attempt n+1 is ``min(backoff_factor ** n, backoff_max_seconds)`` seconds, as in Hatchet; without a factor
     none. What `on_exhausted` says befalls a run whose retries ran out: it fails, or is parked until a person takes it up again.
+    A regular task with an `executor` runs elsewhere: ``"process"``, or as `durable.executor` has named it.
     """
 
     retries: int = 0
@@ -56,6 +57,8 @@ class TaskOptions:
     on_events: tuple[str, ...] = ()
     default_filters: tuple[flow.DefaultFilter, ...] = ()
     on_crons: tuple[flow.Cron, ...] = ()
+    executor: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -71,6 +74,19 @@ class TaskOptions:
                 raise DeclarationError(f"{name}={value!r}: give a number above 0.")
         if self.eviction_policy is not None and not isinstance(self.eviction_policy, EvictionPolicy):
             raise DeclarationError(f"eviction_policy={self.eviction_policy!r}: give an EvictionPolicy, or None.")
+        if self.executor is not None and (type(self.executor) is not str or self.executor in ("", *OWN_LANES)):
+            raise DeclarationError(
+                f"executor={self.executor!r} is none: give 'process', or a name that durable.executor(…) was given."
+            )
+        if self.resources and self.executor in (None, "process"):
+            raise DeclarationError(
+                "resources=… says what a task needs of a cluster: give executor='dask' beside it, or leave it out."
+            )
+        if not isinstance(self.resources, Mapping):
+            raise DeclarationError(f"resources={self.resources!r}: give a dict, such as {{'GPU': 1}}.")
+        for name, amount in self.resources.items():
+            if type(name) is not str or type(amount) not in (int, float) or not amount > 0:
+                raise DeclarationError(f"resources[{name!r}]={amount!r}: give a name and a number above 0.")
         for name, normal in NORMAL.items():
             object.__setattr__(self, name, normal(getattr(self, name)))
 
@@ -84,6 +100,9 @@ class TaskOptions:
         except OverflowError:
             return min(3.15e8, ceiling)
 
+
+ELSEWHERE = {"executor", "resources"}
+OWN_LANES = ("durable", "loop", "thread")  # where the engine itself runs tasks: names that no executor has
 
 NORMAL: Mapping[str, Callable[[Any], Any]] = {
     "concurrency": flow.normal_concurrency,
@@ -136,7 +155,12 @@ def make_options(kind: Kind, options: Mapping[str, Any], *, form: str | None = N
     Raises:
         DeclarationError: an option that is unknown, is not for this kind of task, or cannot work.
     """
-    known = {field.name for field in fields(TaskOptions)} - ({"eviction_policy"} if kind == "task" else set())
+    known = {field.name for field in fields(TaskOptions)} - ({"eviction_policy"} if kind == "task" else ELSEWHERE)
+    if kind != "task" and ELSEWHERE & set(options):
+        raise DeclarationError(
+            f"{form or f'@durable.{kind}'} has no option 'executor': a durable task stays beside the log. Let it run a regular "
+            "task that has one."
+        )
     for option in options:
         if option not in known:
             raise DeclarationError(f"{form or f'@durable.{kind}'} has no option '{option}'; it has {', '.join(sorted(known))}.")
@@ -150,12 +174,16 @@ def make_options(kind: Kind, options: Mapping[str, Any], *, form: str | None = N
         encode(metadata, of="default_additional_metadata", artifacts=False)
     except DurableError as error:
         raise DeclarationError(str(error)) from None
+    if options.get("resources") is None:
+        options = {name: value for name, value in options.items() if name != "resources"}
     return TaskOptions(**{**options, **seconds, "default_additional_metadata": metadata})
 
 
 def options_to_json(options: TaskOptions) -> dict[str, Any]:
     """Give options as values for `json.dumps(default=flow.plain)`."""
-    return asdict(replace(options, default_additional_metadata=dict(options.default_additional_metadata)))
+    return asdict(
+        replace(options, default_additional_metadata=dict(options.default_additional_metadata), resources=dict(options.resources))
+    )
 
 
 def options_from_json(values: Mapping[str, Any]) -> TaskOptions:

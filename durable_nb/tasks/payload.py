@@ -23,10 +23,11 @@ from durable_nb.errors import (
     PayloadTooLargeError,
 )
 from durable_nb.tasks.artifacts import KEY, MARK, Artifacts, ArtifactText, Bytes, Shelf, is_artifact_type, restore
-from durable_nb.tasks.plain import ordered, plain
+from durable_nb.tasks.plain import holds_secret, ordered, plain
 
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 SURE_BYTES = 400  # shorter JSON can be read back whatever it is: 200 levels take two brackets each
+HIDDEN = b"**********"  # what pydantic writes in the place of a secret
 REFERENCE = f'"{KEY}":'.encode()
 ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -65,6 +66,11 @@ def encode(value: object, *, of: str, round_trip: bool = False, artifacts: bool 
             f"{of} is a {type(value).__qualname__} that JSON cannot hold ({error}). "
             "Give None, JSON values, a pydantic model, a dataclass, bytes, a NumPy array or a DataFrame."
         ) from None
+    if HIDDEN in body and holds_secret(value):
+        raise IllegalTaskOutputError(
+            f"{of} holds a SecretStr, which pydantic writes as asterisks, so nobody would ever read it again: give its field a "
+            "@field_serializer that writes the value, or declare it as `str` and name it in Durable(redact=[…])."
+        )
     if len(body) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLargeError(
             f"{of} takes {len(body) / 2**20:.0f} MiB as JSON; the log takes 64 MiB. Write it to a file and give its path."

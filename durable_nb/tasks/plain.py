@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import to_json
 
 from durable_nb.tasks.artifacts import Bytes
@@ -103,3 +103,22 @@ def _changed(value: Any, new: Any, items: Any) -> Any:
     """Give `new` if one of its items is not the very one that `value` has."""
     fresh = new.values() if isinstance(new, dict) else new
     return value if all(ours is theirs for ours, theirs in zip(items, fresh, strict=True)) else new
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether somewhere in a value is one that pydantic would write as asterisks."""
+    todo, seen = [value], set[int]()
+    while todo:
+        item = todo.pop()
+        if isinstance(item, SecretStr | SecretBytes):
+            return True
+        if type(item) in SCALARS or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict):
+            todo += item.values()
+        elif isinstance(item, list | tuple | set | frozenset | deque):
+            todo += item
+        else:
+            todo += getattr(item, "__dict__", {}).values()
+    return False

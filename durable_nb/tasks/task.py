@@ -22,7 +22,7 @@ from durable_nb.tasks.refs import RunRef
 
 Output = TypeVar("Output")
 Kind = Literal["task", "durable_task"]
-Lane = Literal["durable", "loop", "thread"]
+Lane = str  # "durable", "loop", "thread", or the name of an executor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,9 @@ class Task(Generic[Output]):
 
     @property
     def lane(self) -> Lane:
-        """Where it runs: a durable slot, a slot on the engine's loop, or a thread."""
+        """Where it runs: a durable slot, a slot on the engine's loop, a thread, or a slot of its executor."""
+        if self.options.executor is not None:
+            return self.options.executor
         if self.kind == "durable_task":
             return "durable"
         return "loop" if inspect.iscoroutinefunction(self.function) else "thread"

@@ -105,6 +105,8 @@ CREATE INDEX run_due ON run (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX run_lineup ON run (lineup, gate, priority DESC, number) WHERE lineup IS NOT NULL;
 CREATE UNIQUE INDEX run_event ON run (event, task) WHERE event IS NOT NULL AND forked_from IS NULL;  -- an event starts one run of a task
 
+CREATE INDEX run_forked ON run (forked_from) WHERE forked_from IS NOT NULL;
+
 -- A branch inherits its parent's checkpoints below `cut`, but for the dropped ones, and goes on with its own. Parent 0: it inherits
 -- nothing, since the run was continued as new.
 CREATE TABLE branch (
@@ -342,6 +344,8 @@ CREATE TABLE idempotency (
     PRIMARY KEY (task, key)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX idempotency_run ON idempotency (run);
+
 -- Runs to come: at every tick of a cron expression, or once.
 CREATE TABLE schedule (
     id          TEXT PRIMARY KEY,
@@ -363,6 +367,7 @@ CREATE TABLE schedule (
 ) STRICT;
 
 CREATE UNIQUE INDEX schedule_name ON schedule (task, name, is_declared) WHERE expression IS NOT NULL;
+CREATE INDEX schedule_run ON schedule (run) WHERE run IS NOT NULL;
 CREATE INDEX schedule_due ON schedule (due_at, task, home) WHERE due_at IS NOT NULL;
 
 -- Transitions of runs, in order: what the current state of `run` follows from.
@@ -399,6 +404,16 @@ CREATE TABLE chunk (
 ) STRICT;
 
 CREATE INDEX chunk_run ON chunk (run, seq);
+
+-- Where payloads stand that refer to rows of `payload` or `artifact`: what nothing refers to is found without reading the rest.
+CREATE INDEX run_kept_input ON run (number) WHERE typeof(input) = 'blob' OR substr(input, 1, 1) = ' ';
+CREATE INDEX run_kept_output ON run (number) WHERE typeof(output) = 'blob' OR substr(output, 1, 1) = ' ';
+CREATE INDEX checkpoint_kept ON checkpoint (run) WHERE typeof(outcome) = 'blob' OR substr(outcome, 1, 1) = ' ';
+CREATE INDEX history_kept ON history (run) WHERE typeof(input) = 'blob' OR substr(input, 1, 1) = ' ';
+CREATE INDEX question_kept ON question (run) WHERE typeof(text) = 'blob' OR substr(text, 1, 1) = ' ';
+CREATE INDEX wait_kept ON wait (run) WHERE typeof(data) = 'blob' OR substr(data, 1, 1) = ' ';
+CREATE INDEX event_kept ON event (seq) WHERE typeof(payload) = 'blob' OR substr(payload, 1, 1) = ' ';
+CREATE INDEX schedule_kept ON schedule (id) WHERE typeof(input) = 'blob' OR substr(input, 1, 1) = ' ';
 
 -- Public views: their columns stay what they are.
 CREATE VIEW v_runs AS

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from durable_nb.notebook.verbs import leaving, logs, looking, people, starting, steering
+from durable_nb.notebook.verbs import leaving, logs, looking, people, starting, steering, upkeep
 from durable_nb.notebook.verbs.verb import Verb
 
-GROUPS = (starting, looking, steering, people, leaving, logs)
+GROUPS = (starting, looking, steering, people, leaving, logs, upkeep)
 
 TABLE: Mapping[str, Verb] = {verb.name: verb for group in GROUPS for verb in group.VERBS}
 
