@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from durable_nb.log.checkpoints import lineage
+from durable_nb.log.payloads import loaded
 
 JOURNAL_END = "SELECT coalesce(max(seq), 0) FROM journal"
 JOURNAL = "SELECT DISTINCT run FROM journal WHERE seq > ? AND seq <= ?"
@@ -30,8 +31,8 @@ RUNS = f"SELECT {NODE} FROM run WHERE number IN (SELECT value FROM json_each(?))
 COUNTS = "SELECT parent, count(*) FROM run WHERE parent IN (SELECT value FROM json_each(?)) GROUP BY parent"
 WAITING = "SELECT DISTINCT run FROM wait WHERE run IN (SELECT value FROM json_each(?)) AND matched_at IS NULL"
 WAITS = """
-SELECT wait.branch, wait.node, item, group_number, wait.kind, name, wait.due_at, key, scope, expression, filter_error, asked_at,
-       substr(question.text, 1, 400), question.schema
+SELECT wait.branch, wait.node, item, group_number, wait.kind, name, wait.due_at, key, scope, expression, filter_error,
+       checkpoint.asked_at, question.text, question.schema
 FROM wait JOIN checkpoint USING (run, branch, node) LEFT JOIN question USING (run, branch, node)
 WHERE wait.run = ? AND matched_at IS NULL ORDER BY wait.node, item"""
 
@@ -164,7 +165,8 @@ def waiting_runs(connection: sqlite3.Connection, numbers: Iterable[int]) -> set[
 
 def open_waits(connection: sqlite3.Connection, number: int) -> list[OpenWait]:
     """Give the open conditions of a run, in order."""
-    return [OpenWait(*row) for row in connection.execute(WAITS, (number,))]
+    rows = connection.execute(WAITS, (number,)).fetchall()
+    return [OpenWait(*row[:-2], loaded(connection, row[-2]), row[-1]) for row in rows]
 
 
 def new_checkpoints(
@@ -190,8 +192,8 @@ def plan_of(connection: sqlite3.Connection, number: int, branch: int) -> dict[st
     """Give the shape of a workflow's run as it was taken down (see `tasks.workflow.plan_of`); None if it is no workflow's."""
     for ancestor, _, _ in lineage(connection, number, branch):
         row = connection.execute(PLAN, (number, ancestor)).fetchone()
-        if row is not None and isinstance(row[0], str):
-            plan = json.loads(row[0])
+        if row is not None and row[0] is not None:
+            plan = json.loads(loaded(connection, row[0]) or "null")
             return plan if isinstance(plan, dict) else None
     return None
 

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from durable_nb.log.live import Asked
 from durable_nb.views.words import brief
 
 SECONDS = 2.0
@@ -20,22 +21,37 @@ WIDTH, HEIGHT = 172, 36  # of a task, pixels
 GAP_ALONG, GAP_ACROSS = 44, 14  # pixels
 PIXELS = 72.0  # an inch, as Graphviz counts
 
+PASSED_OVER = {"skip": "skipped", "cancel": "cancelled"}
+
 Shape = tuple[tuple[int, ...], ...]  # the parents of each task, by number
 
 
-def placed(plan: Mapping[str, Any]) -> dict[str, Any]:
+def placed(plan: Mapping[str, Any], checkpoints: Sequence[Asked]) -> dict[str, Any]:
     """Give a workflow's graph for a page.
 
     Args:
         plan: `parents` and `when` by task, as `tasks.workflow.plan_of` gives them.
+        checkpoints: of the workflow's run, which tell the tasks that were passed over.
 
     Returns:
-        `tasks`: [name, numbers of the parents, when]; `at`: [x, y] of each in pixels from the top left, or None without `dot`.
+        `tasks`: [name, numbers of the parents, when]; `at`: [x, y] of each in pixels from the top left, or None without `dot`; `passed`: by
+        name of those that were not run, [how, why].
     """
     numbers = {name: number for number, name in enumerate(plan)}
     shape = tuple(tuple(numbers[parent] for parent in part.get("parents", ()) if parent in numbers) for part in plan.values())
     tasks = [[brief(name, 80), list(parents), part.get("when", "parents")] for (name, part), parents in zip(plan.items(), shape, strict=True)]
-    return {"tasks": tasks, "at": dot_positions(shape)}
+    passed = {}
+    for asked in checkpoints:
+        if asked.kind in PASSED_OVER:
+            name, why = _named(asked.ask, plan)
+            passed[brief(name, 80)] = [PASSED_OVER[asked.kind], brief(why)]
+    return {"tasks": tasks, "at": dot_positions(shape), "passed": passed}
+
+
+def _named(ask: str, plan: Mapping[str, Any]) -> tuple[str, str]:
+    """Take a task's name and the reason from what was asked; a name may hold a colon too."""
+    name = max((name for name in plan if ask.startswith(f"{name}: ")), key=len, default="")
+    return name, ask[len(name) + 2 :]
 
 
 @functools.lru_cache(maxsize=256)

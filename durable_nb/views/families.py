@@ -183,7 +183,7 @@ def node_item(row: NodeRow, state: str) -> dict[str, Any]:
         "kind": row.kind,
         "state": state,
         "parent": row.parent,
-        "key": brief(key, 60),
+        "key": brief(key, 80),
         "at": row.created_at,
         "from": row.started_at,
         "to": row.finished_at,

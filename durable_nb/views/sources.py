@@ -85,7 +85,7 @@ class RunSource:
             items.update(self._histories[number].wait_items())
             plan = self._histories[number].plan
             if plan is not None:
-                items[f"plan/{number}"] = placed(plan)
+                items[f"plan/{number}"] = placed(plan, self._histories[number].current())
         root = self._number
         for key in [key for key in items if key.startswith("n/")]:
             items[key]["open"] = items[key]["number"] in self._families
