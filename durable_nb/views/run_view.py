@@ -30,7 +30,7 @@ class RunView(View):
     """
 
     _esm = web.module("run.mjs")
-    _css = web.styles("run.css", "graph.css")
+    _css = web.styles("run.css", "graph.css", "timeline.css")
     tab = traitlets.Unicode("graph").tag(sync=True)
 
     def __init__(self, durable: Durable, run: str, *, tab: str = "graph") -> None:

@@ -6,7 +6,7 @@
 import { h, replace, s } from "./dom.mjs";
 import { face, isTicking, opens, spoken, toneOf } from "./nodes.mjs";
 import { sidePanel } from "./panel.mjs";
-import { edge, elbow, layout, neighbour, stacked, treeOf } from "./tree.mjs";
+import { DAG_NODE, edge, elbow, layout, neighbour, stacked, treeOf } from "./tree.mjs";
 
 const MATTERS = /^(run$|n\/|g\/|w\/|plan\/)/;
 const NARROW = 560;
@@ -42,17 +42,17 @@ function make(host) {
       all.push(one);
       if (one.kind !== "dag") continue;
       for (const task of [...one.tasks].sort((a, b) => a.x - b.x || a.y - b.y)) {
-        all.push({ ...task, kind: "task", x: one.x + task.x, y: one.y + task.y, w: 172, h: 36, depth: one.depth + 1, parent: one.id, children: [] });
+        all.push({ ...task, kind: "task", x: one.x + task.x, y: one.y + task.y, w: task.w ?? DAG_NODE[0], h: DAG_NODE[1], depth: one.depth + 1, parent: one.id, children: [] });
       }
     }
     return { all, ...size };
   }
 
   function update(items, keys) {
-    if (![...keys].some((key) => MATTERS.test(key)) && room === scroll.clientWidth) return;
+    if (![...keys].some((key) => MATTERS.test(key)) && room === element.clientWidth) return;
     const root = treeOf(items);
     if (!root) return;
-    room = scroll.clientWidth;
+    room = element.clientWidth;
     const { all, width, height } = flattened(root, (room || 900) - 2 * MARGIN);
     nodes = all;
     canvas.style.width = `${width + 2 * MARGIN}px`;
@@ -183,9 +183,9 @@ function make(host) {
     for (const place of drawn.values()) if (isTicking(place.one)) draw(place, now);
   });
   const sized = new ResizeObserver(() => {
-    if (scroll.clientWidth && scroll.clientWidth !== room && host.items.size) update(host.items, new Set());
+    if (element.clientWidth && element.clientWidth !== room && host.items.size) update(host.items, new Set());
   });
-  sized.observe(scroll);
+  sized.observe(element);
   host.answer = () => {
     const wait = nodes.find((one) => one.kind === "wait" && one.item.schema);
     if (wait) open(wait.id);

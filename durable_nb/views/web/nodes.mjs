@@ -138,11 +138,11 @@ export function face(one, now, act, isRoot) {
       return [h("div", { class: "dnb-num dnb-dag-title" }, `graph of ${counted(one.tasks.length, "task")}`)];
     case "task":
       return [
-        h("div", { class: "dnb-row" }, one.item ? sign(one.item.state) : sign(one.passed ? "cancelled" : "queued"), h("span", { class: one.item ? "dnb-name" : "dnb-name dnb-num" }, one.name), h("span", { class: "dnb-num dnb-right" }, one.item ? timeOf(one.item, now) : (one.passed?.[0] ?? "")), opens(one, false) ? chevron(one, act) : null),
+        h("div", { class: "dnb-row" }, one.item ? sign(one.item.state) : sign(one.passed ? "cancelled" : "queued"), h("span", { class: one.item ? "dnb-name" : "dnb-name dnb-num" }, one.name, one.after ? h("span", { class: "dnb-num" }, ` after ${one.after}`) : null), h("span", { class: "dnb-num dnb-right" }, one.item ? timeOf(one.item, now) : (one.passed?.[0] ?? "")), opens(one, false) ? chevron(one, act) : null),
       ];
     default:
       return [
-        h("div", { class: "dnb-row" }, sign(item.state), h("span", { class: "dnb-name" }, item.task, item.key && one.keyed ? h("span", { class: "dnb-num" }, ` ${item.key}`) : null), h("span", { class: "dnb-num dnb-right" }, timeOf(item, now)), opens(one, isRoot) ? chevron(one, act) : null),
+        h("div", { class: "dnb-row" }, sign(item.state), h("span", { class: "dnb-name" }, item.task, item.key && (item.group || !/^\d+$/.test(item.key)) ? h("span", { class: "dnb-num" }, ` ${item.key}`) : null), h("span", { class: "dnb-num dnb-right" }, timeOf(item, now)), opens(one, isRoot) ? chevron(one, act) : null),
         item.state === "running" && item.progress !== null && item.progress !== undefined ? progress(item) : null,
       ];
   }

@@ -5,13 +5,14 @@ import { graphTab } from "./graph.mjs";
 import { connect } from "./live.mjs";
 import { logTab } from "./log.mjs";
 import { head } from "./runhead.mjs";
+import { timelineTab } from "./timeline.mjs";
 
 /**
  * The tabs, in order. Each is `{ name, label, make(host) }`, and what `make` gives is `{ element, update(items, keys), close() }`: `update` is
  * called with all items (a Map) and the keys that changed, while the tab is shown, and once when it comes to be shown. The host is
  * `{ perform(action, arguments): Promise, now(): seconds, items, model, tick(call): undo, live }`; `tick` calls every second while the page is seen.
  */
-export const TABS = [graphTab, logTab];
+export const TABS = [graphTab, timelineTab, logTab];
 
 const LOST = "The log cannot be read: ";
 let drawings = 0;

@@ -9,7 +9,7 @@
 export const GAP_X = 48;
 export const GAP_Y = 12;
 export const DROP = 96;
-export const SIZES = { run: [216, 36], group: [232, 52], wait: [300, 36], past: [232, 30], pager: [232, 30] };
+export const SIZES = { run: [216, 36], group: [232, 52], wait: [372, 36], past: [232, 30], pager: [232, 30] };
 export const DAG_NODE = [172, 36];
 const [INDENT, STACK_GAP] = [20, 8];
 const DAG_GAPS = [44, 14];
@@ -71,17 +71,6 @@ export function treeOf(items) {
     if (one.item.page !== null && one.item.pages > 1) one.children.push(pager(one));
   }
   for (const one of byNumber.values()) one.children?.sort(after);
-  return keyed(root);
-}
-
-/** Children of a task that has several are told apart by their keys. */
-function keyed(root) {
-  const tasks = new Map();
-  for (const child of root.children) if (child.kind === "run") tasks.set(child.item.task, (tasks.get(child.item.task) ?? 0) + 1);
-  for (const child of root.children) {
-    if (child.kind === "run") child.keyed = root.kind === "group" || !/^\d+$/.test(child.item.key) || tasks.get(child.item.task) > 1;
-    keyed(child);
-  }
   return root;
 }
 
@@ -154,13 +143,13 @@ export function layered(parents) {
 }
 
 /**
- * Place a tree: gives `{ nodes: [{ ...node, x, y, depth, parent }], width, height }`, in the order in which a reader goes through it. The columns
- * are as wide as their widest node.
+ * Place a tree: gives `{ nodes: [{ ...node, x, y, depth, parent }], width, height }`, in the order in which a reader goes through it. A column
+ * is as wide as its widest node that has children.
  */
 export function layout(root) {
   const widths = [];
   const measure = (one, depth) => {
-    widths[depth] = Math.max(widths[depth] ?? 0, one.w);
+    widths[depth] = Math.max(widths[depth] ?? 0, one.children.length ? one.w : 0);
     for (const child of one.children) measure(child, depth + 1);
   };
   measure(root, 0);
@@ -168,11 +157,11 @@ export function layout(root) {
   const offsets = new Map();
 
   /** Place a subtree with its own node at 0; gives its outline: the top and bottom of each column. */
-  const outline = (one) => {
+  const outline = (one, depth) => {
     const whole = [];
     const tops = [];
     for (const child of one.children) {
-      const own = outline(child);
+      const own = outline(child, depth + 1);
       let shift = whole.length ? -Infinity : 0;
       own.forEach(([top], column) => {
         if (whole[column]) shift = Math.max(shift, whole[column][1] + GAP_Y - top);
@@ -197,9 +186,11 @@ export function layout(root) {
         column[1] -= middle;
       }
     }
-    return [[0, one.h], ...whole];
+    if (one.children.length) return [[0, one.h], ...whole];
+    const reach = columns.findIndex((x, column) => column > depth && x >= columns[depth] + one.w + GAP_X / 2);
+    return Array.from({ length: (reach < 0 ? columns.length : reach) - depth }, () => [0, one.h]); // a leaf may reach beyond its column
   };
-  const whole = outline(root);
+  const whole = outline(root, 0);
   const top = Math.min(...whole.map((column) => column[0]));
   const nodes = [];
   const place = (one, depth, y, parent) => {
@@ -251,12 +242,27 @@ export function stacked(root, room) {
   let y = 0;
   const place = (one, depth, parent) => {
     const x = Math.min(depth, 4) * INDENT;
-    nodes.push({ ...one, x, y, w: one.kind === "dag" ? one.w : Math.max(room - x, 120), depth, parent: parent?.id ?? null });
-    y += one.h + STACK_GAP;
+    const own = { ...one, x, y, w: Math.max(room - x, 120), depth, parent: parent?.id ?? null };
+    if (one.kind === "dag") listed(own);
+    nodes.push(own);
+    y += own.h + STACK_GAP;
     for (const child of one.children) place(child, depth + 1, one);
   };
   place(root, 0, null);
   return { nodes, width: Math.max(...nodes.map((one) => one.x + one.w)), height: y - STACK_GAP };
+}
+
+/** Put the tasks of a graph below one another, parents first; what each comes after is told in words then, not by lines. */
+function listed(graph) {
+  const order = graph.tasks.map((_, index) => index).sort((one, other) => graph.tasks[one].x - graph.tasks[other].x || one - other);
+  graph.tasks = [...graph.tasks];
+  order.forEach((index, place) => {
+    const parents = graph.edges.filter(([, to]) => to === index).map(([from]) => graph.tasks[from].name);
+    const y = DAG_PAD[2] + place * (DAG_NODE[1] + STACK_GAP);
+    graph.tasks[index] = { ...graph.tasks[index], x: DAG_PAD[0], y, w: graph.w - 2 * DAG_PAD[0], after: parents.join(", ") };
+  });
+  graph.edges = [];
+  graph.h = DAG_PAD[2] + order.length * (DAG_NODE[1] + STACK_GAP) - STACK_GAP + DAG_PAD[1];
 }
 
 /** The line to a child that stands below its parent, indented. */
