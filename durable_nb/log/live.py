@@ -1,4 +1,4 @@
-"""Reads for views that follow a run: what is new since they looked last, so that a look costs what has happened, not what is there.
+"""Reads for views that follow a run: what is new since they looked last, so that a look costs what has happened since.
 
 Invariant: a run's row changes only with a row in the journal, but for a wait that begins (`WAITING`) and lines (`LINES`), so
 whoever has read the journal to its end knows which rows to read again.
@@ -24,7 +24,8 @@ ORDER BY seq"""
 
 NODE = """
 number, id, task, kind, status, is_evicted, blocked_reason, parent, child_key, child_index, retry_count, ready_at, cancelled_at,
-created_at, started_at, finished_at, substr(json_extract(error, '$.type'), 1, 200), substr(json_extract(error, '$.message'), 1, 400),
+created_at, started_at, finished_at,
+substr(json_extract(error, '$.type'), 1, 200), substr(json_extract(error, '$.message'), 1, 400),
 progress, substr(progress_message, 1, 200)"""
 CHILDREN = f"SELECT {NODE} FROM run WHERE parent = ? AND number > ? ORDER BY number"  # noqa: S608  a constant
 RUNS = f"SELECT {NODE} FROM run WHERE number IN (SELECT value FROM json_each(?))"  # noqa: S608
@@ -47,7 +48,9 @@ PLAN = "SELECT outcome FROM checkpoint WHERE run = ? AND branch = ? AND node = 1
 CURRENT_BRANCHES = "SELECT number, branch FROM run WHERE number IN (SELECT value FROM json_each(?))"
 FACTS = "SELECT key, invocation_count, blocked_reason, branch FROM run WHERE number = ?"
 
-LINES = "SELECT seq, at, attempt, level, line, substr(text, 1, 2000) FROM line WHERE run = ? AND seq > ? ORDER BY seq DESC LIMIT ?"
+LINES = (
+    "SELECT seq, at, attempt, level, line, substr(text, 1, 2000) FROM line WHERE run = ? AND seq > ? ORDER BY seq DESC LIMIT ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +169,10 @@ def waiting_runs(connection: sqlite3.Connection, numbers: Iterable[int]) -> set[
 def open_waits(connection: sqlite3.Connection, number: int) -> list[OpenWait]:
     """Give the open conditions of a run, in order."""
     rows = connection.execute(WAITS, (number,)).fetchall()
-    return [OpenWait(*row[:-2], loaded(connection, row[-2]), row[-1]) for row in rows]
+    return [OpenWait(*(*row[:-2], loaded(connection, row[-2]), row[-1])) for row in rows]
 
 
-def new_checkpoints(
-    connection: sqlite3.Connection, number: int, asked: dict[int, int], answered: int
-) -> list[Asked]:
+def new_checkpoints(connection: sqlite3.Connection, number: int, asked: dict[int, int], answered: int) -> list[Asked]:
     """Give the checkpoints of a run that were asked or answered since.
 
     Args:

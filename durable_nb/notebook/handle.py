@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.errors import DurableError
 from durable_nb.notebook.display import bundle
 from durable_nb.notebook.output import OUTPUT
-from durable_nb.views.text import RunDetail, run_summary
+from durable_nb.views.text import RunDetail, detail_in, run_summary
 from durable_nb.views.words import state_of, visible
 
 if TYPE_CHECKING:
     from durable_nb.client import Durable
     from durable_nb.tasks.refs import RunRef
-
-
-SHOWN_LINES = 10  # of a run's log, where `%durable log` shows all
 
 
 class Handle:
@@ -88,6 +85,11 @@ class Handle:
         view = self._durable.runs.get(self.id)
         return f"<run {visible(self.id)} of {visible(self.ref.task_name)}: {state_of(view).word}>"
 
+    def _ipython_display_(self) -> None:
+        from durable_nb.views.run_view import RunView
+
+        RunView(self._durable, self.id)._ipython_display_()
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return bundle(run_summary(detail_of(self._durable, self.id)))
 
@@ -105,21 +107,9 @@ def detail_of(durable: Durable, run: str) -> RunDetail:
     Raises:
         UnknownRunError: no run, or several, have that name.
     """
-    from durable_nb.log import lines, reads
-
     engine = durable.engine
-
-    def read(connection: Any) -> RunDetail:
-        view = reads.find_run(connection, run)
-        return RunDetail(
-            run=view,
-            checkpoints=reads.list_checkpoints(connection, view.number),
-            children=reads.count_children(connection, view.number),
-            waits=reads.list_waits(connection, view.number),
-            lines=lines.list_lines(connection, view.number, limit=SHOWN_LINES),
-            line_count=lines.count_lines(connection, view.number),
-            now=engine.clock.now(),
-        )
-
-    detail: RunDetail = durable.call(lambda: engine.reader.run(read), aio="await durable.runs.aio_get(…)")
+    detail: RunDetail = durable.call(
+        lambda: engine.reader.run(lambda connection: detail_in(connection, run, now=engine.clock.now())),
+        aio="await durable.runs.aio_get(…)",
+    )
     return detail

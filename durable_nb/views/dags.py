@@ -1,7 +1,7 @@
-"""Where the tasks of a workflow's graph are drawn: by Graphviz, where `dot` is there and quick; else pages lay them out themselves.
+"""Where the tasks of a workflow's graph are drawn: by Graphviz, where `dot` is there and quick; else by pages themselves.
 
-Invariant: nothing of a graph reaches `dot` but numbers, so no name can be read as markup or as a file; it has `SECONDS`, is asked once for each
-shape, and whatever it does, the graph is drawn.
+Invariant: nothing of a graph reaches `dot` but numbers, so no name can be read as markup or as a file; it has `SECONDS`, is asked
+once for each shape, and whatever it does, the graph is drawn.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ def placed(plan: Mapping[str, Any], checkpoints: Sequence[Asked]) -> dict[str, A
         checkpoints: of the workflow's run, which tell the tasks that were passed over.
 
     Returns:
-        `tasks`: [name, numbers of the parents, when]; `at`: [x, y] of each in pixels from the top left, or None without `dot`; `passed`: by
-        name of those that were not run, [how, why].
+        `tasks`: [name, numbers of the parents, when]; `at`: [x, y] of each in pixels from the top left, or None without `dot`;
+        `passed`: [how, why] of those that were not run, by name.
     """
     numbers = {name: number for number, name in enumerate(plan)}
     shape = tuple(tuple(numbers[parent] for parent in part.get("parents", ()) if parent in numbers) for part in plan.values())
-    tasks = [[brief(name, 80), list(parents), part.get("when", "parents")] for (name, part), parents in zip(plan.items(), shape, strict=True)]
+    tasks = [
+        [brief(name, 80), list(parents), part.get("when", "parents")]
+        for (name, part), parents in zip(plan.items(), shape, strict=True)
+    ]
     passed = {}
     for asked in checkpoints:
         if asked.kind in PASSED_OVER:
@@ -61,7 +64,7 @@ def dot_positions(shape: Shape) -> Sequence[Sequence[float]] | None:
     if program is None or not 0 < len(shape) <= LARGEST:
         return None
     try:
-        done = subprocess.run(  # noqa: S603  the program that shutil found, with no word of the user's
+        done = subprocess.run(
             [program, "-Tplain"], input=dot_source(shape), capture_output=True, text=True, timeout=SECONDS, check=True
         )
         return _corners(done.stdout, len(shape))

@@ -1,7 +1,7 @@
 """The children of one run as a view shows them: one by one while they are few, folded by task where they are many.
 
-Invariants: what was read stays read (see `log.live`), so a look costs what has changed; a group keeps its place and its number once
-it is there; of a folded group only those children are shown by themselves that need a look, and the page that was unfolded.
+Invariants: what was read stays read (see `log.live`), so a look costs what has changed; a group keeps its place and its number
+once it is there; of a folded group only those children are shown that need a look, or the page that was unfolded.
 """
 
 from __future__ import annotations

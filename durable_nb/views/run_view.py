@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import traitlets
 
 from durable_nb.views import web
-from durable_nb.views.feed import feed_of
 from durable_nb.views.panels import panel_of
+from durable_nb.views.shown import Shown
 from durable_nb.views.sources import RunSource
+from durable_nb.views.text import detail_in, plain, run_summary
 from durable_nb.views.widget import Action, View
 
 if TYPE_CHECKING:
@@ -37,8 +39,21 @@ class RunView(View):
         self.run = run
         source = RunSource(run)
         self._run_source = source
+        self.shown: list[Shown] = []
         super().__init__(durable, source)
         self.tab = tab
+
+    def _ipython_display_(self) -> None:
+        """Show it in the running cell of a kernel, with a still picture for when it is gone."""
+        from IPython.core.getipython import get_ipython
+
+        shell = get_ipython()
+        if shell is None or not hasattr(shell, "kernel"):
+            raise NotImplementedError  # by which IPython knows that the text is to be shown
+        Shown(self, self._durable, shell.display_pub.publish)
+
+    def __repr__(self) -> str:
+        return self.read(lambda connection: plain(run_summary(detail_in(connection, self.run, now=time.time()))))
 
     def actions(self) -> Mapping[str, Action]:
         """Give what a person can do with the run."""
@@ -50,17 +65,13 @@ class RunView(View):
             "answer": self._answer,
         }
 
-    def _look_again(self) -> None:
-        if self._subscription is not None:
-            feed_of(self._durable).look_again(self._subscription)
-
-    def _expand(self, *, run: int, open: bool) -> None:
-        self._run_source.expand(int(run), bool(open))
-        self._look_again()
+    def _expand(self, *, run: int, is_open: bool) -> None:
+        self._run_source.expand(int(run), bool(is_open))
+        self.look_again()
 
     def _unfold(self, *, group: str, page: int | None) -> None:
         self._run_source.unfold(str(group), page if page is None else max(0, int(page)))
-        self._look_again()
+        self.look_again()
 
     def _panel(self, *, number: int) -> dict[str, Any]:
         return self.read(lambda connection: panel_of(connection, int(number)))

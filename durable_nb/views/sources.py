@@ -1,7 +1,7 @@
 """What the view of a run reads: the run, its children as far as they are shown, its waits, checkpoints and lines.
 
-The items, by key: `run`; `n/NUMBER` a run as a node; `g/PARENT/K` a folded group, `d/PARENT/K` its course over time; `w/RUN/PLACE` a wait;
-`plan/RUN` a workflow's graph; `t/K` checkpoints; `journey` when it was entered and left; `l/SEQ` a line of its log.
+The items, by key: `run`; `n/NUMBER` a run as a node; `g/PARENT/K` a folded group, `d/PARENT/K` its course over time;
+`w/RUN/PLACE` a wait; `plan/RUN` a workflow's graph; `t/K` checkpoints; `journey` when it was entered and left; `l/SEQ` a line.
 """
 
 from __future__ import annotations

@@ -1,26 +1,32 @@
-"""Runs as rich text: the tree of one, the table of many, a line for a log. Pure: from records of the log to renderables.
+"""Runs as rich text: the tree of one, the table of many, a line for a log. From records of the log to renderables.
 
 Invariant: data goes into `rich.text.Text`, never into markup, after `words.visible`.
 """
 
 from __future__ import annotations
 
+import io
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from durable_nb.log.lines import Line
+from durable_nb.log import reads
+from durable_nb.log.lines import Line, count_lines, list_lines
 from durable_nb.log.reads import CheckpointView, WaitView
 from durable_nb.log.records import CELL_KEY, RunView
 from durable_nb.views import words
 from durable_nb.views.words import State, brief, counted, duration, moment, state_of, visible, wait_words
 
+WIDTH = 120  # of plain text
+SHOWN_LINES = 10  # of a run's log, where `%durable log` shows all
 FOLD = 5  # checkpoints of one kind in a row that are still shown one by one
 LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red", "DEBUG": "dim"}
 NOTED = {"sleep": "sleep", "event": "event", "wait": "wait", "child": "child", "spawn": "spawned", "result": "result"}
@@ -43,6 +49,31 @@ class RunDetail:
     now: float
     lines: Sequence[Line] = ()
     line_count: int = 0
+
+
+def detail_in(connection: sqlite3.Connection, run: str, *, now: float) -> RunDetail:
+    """Read everything that the views of one run show.
+
+    Raises:
+        UnknownRunError: no run, or several, have that name.
+    """
+    view = reads.find_run(connection, run)
+    return RunDetail(
+        run=view,
+        checkpoints=reads.list_checkpoints(connection, view.number),
+        children=reads.count_children(connection, view.number),
+        waits=reads.list_waits(connection, view.number),
+        lines=list_lines(connection, view.number, limit=SHOWN_LINES),
+        line_count=count_lines(connection, view.number),
+        now=now,
+    )
+
+
+def plain(renderable: RenderableType) -> str:
+    """Give a renderable as text without colours."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
+    console.print(renderable)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------- one run

@@ -28,7 +28,7 @@ function make(host) {
   const act = {
     toggle(one) {
       if (one.kind === "group") host.perform("unfold", { group: one.id.slice(2), page: one.item.page === null ? 0 : null });
-      else host.perform("expand", { run: one.item.number, open: !one.item.open });
+      else host.perform("expand", { run: one.item.number, is_open: !one.item.open });
     },
     page: (one, page) => host.perform("unfold", { group: one.item.group, page }),
   };
