@@ -52,6 +52,7 @@ class Group:
     page: int | None = None
     course: dict[str, Any] | None = None
     is_stale: bool = True
+    is_many: bool = False
 
     @property
     def is_folded(self) -> bool:
@@ -92,6 +93,7 @@ class Family:
                     name = f"{self.parent}/{len(self.groups)}"
                     group = self.groups[row.task] = self._by_name[name] = Group(name, brief(row.task, 80))
                 group.numbers.append(row.number)
+                group.is_many = group.is_many or bool(row.child_index)
             self._take(connection, new)
         watched = self._open if len(self._open) <= REREAD else self._open & set(self.shown())
         if watched:
@@ -139,7 +141,7 @@ class Family:
         for group in self.groups.values():
             is_folded = group.is_folded and not self.keeps_all
             for number in self._shown_of(group):
-                node = node_item(self.rows[number], self.states[number])
+                node = node_item(self.rows[number], self.states[number], with_index=group.is_many)
                 yield f"n/{number}", {**node, "kids": counts.get(number, 0), "group": group.name if is_folded else None}
             if is_folded:
                 yield (
@@ -166,8 +168,8 @@ class Family:
                 yield f"d/{group.name}", group.course
 
 
-def node_item(row: NodeRow, state: str) -> dict[str, Any]:
-    """Give a run as the page's node."""
+def node_item(row: NodeRow, state: str, *, with_index: bool = False) -> dict[str, Any]:
+    """Give a run as the page's node, its number among those that were spawned at once in place of a key, where it is wanted."""
     note = ""
     if row.status == "FAILED":
         note = f"{row.error_type}: {row.error_message}"
@@ -175,7 +177,7 @@ def node_item(row: NodeRow, state: str) -> dict[str, Any]:
         note = row.blocked_reason
     elif row.progress_message and row.status not in ENDED:
         note = row.progress_message
-    key = row.child_key if row.child_key is not None else "" if row.child_index is None else str(row.child_index + 1)
+    key = row.child_key or (str((row.child_index or 0) + 1) if with_index else "")
     return {
         "number": row.number,
         "id": row.id,

@@ -287,7 +287,7 @@ def _draw(parent: Xml.Element, node: Node) -> None:
             for name, left, top, run, passed in node.tasks:
                 _run(parent, x + left, y + top, *DAG_NODE, name, run, passed or "not started")
         case _:
-            key = f" {item['key']}" if item["key"] and (item.get("group") or not item["key"].isdigit()) else ""
+            key = f" {item['key']}" if item["key"] else ""
             _run(parent, x, y, node.width, node.height, item["task"] + key, item, "")
 
 
@@ -314,6 +314,8 @@ def wait_words(item: Item) -> str:
     groups: dict[int, list[str]] = {}
     for condition in item["conditions"]:
         said = condition["key"] if condition["key"] is not None else condition["name"]
+        if condition["kind"] == "sleep" and condition["due"] is not None:
+            said = duration(condition["due"] - item["at"])
         said += f" if {condition['if']}" if condition["if"] else ""
         groups.setdefault(condition["group"], []).append(said)
     return "waits for " + " and ".join(" or ".join(group) for group in groups.values())

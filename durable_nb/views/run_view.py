@@ -50,7 +50,7 @@ class RunView(View):
         shell = get_ipython()
         if shell is None or not hasattr(shell, "kernel"):
             raise NotImplementedError  # by which IPython knows that the text is to be shown
-        Shown(self, self._durable, shell.display_pub.publish)
+        Shown(self, self._durable, shell)
 
     def __repr__(self) -> str:
         return self.read(lambda connection: plain(run_summary(detail_in(connection, self.run, now=time.time()))))

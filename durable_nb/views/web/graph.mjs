@@ -9,7 +9,7 @@ import { sidePanel } from "./panel.mjs";
 import { DAG_NODE, edge, elbow, layout, neighbour, stacked, treeOf } from "./tree.mjs";
 
 const MATTERS = /^(run$|n\/|g\/|w\/|plan\/)/;
-const NARROW = 560;
+const NARROW = 660;
 const MARGIN = 12;
 
 function make(host) {
@@ -148,7 +148,11 @@ function make(host) {
     if (!one) return;
     mark(id);
     if (one.kind === "group") act.toggle(one);
-    else if (one.kind !== "pager" && one.kind !== "dag") side.open(one);
+    else if (one.kind !== "pager" && one.kind !== "dag") {
+      side.open(one);
+      const hidden = one.x + one.w + 2 * MARGIN - scroll.scrollLeft - scroll.clientWidth;
+      if (hidden > 0) scroll.scrollBy({ left: hidden, behavior: "instant" }); // the panel has taken its room
+    }
     for (const place of drawn.values()) place.element.classList.toggle("dnb-picked", side.shows(place.one));
   }
   function keyed(event) {

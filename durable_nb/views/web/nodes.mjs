@@ -40,7 +40,7 @@ export function waitWords(item) {
     if (number) words.push(["text", " and "]);
     group.forEach((condition, place) => {
       if (place) words.push(["text", " or "]);
-      if (condition.kind === "sleep") words.push(["text", condition.name.replace(/^sleep[ :]*/, "") || "a while"]);
+      if (condition.kind === "sleep") words.push(["text", condition.due === null ? "a while" : duration(condition.due - item.at)]);
       else words.push(["key", condition.key ?? condition.name]);
       if (condition.scope !== null && condition.scope !== undefined) words.push(["text", ` in ${condition.scope}`]);
       if (condition.if) words.push(["text", ` if ${condition.if}`]);
@@ -142,7 +142,7 @@ export function face(one, now, act, isRoot) {
       ];
     default:
       return [
-        h("div", { class: "dnb-row" }, sign(item.state), h("span", { class: "dnb-name" }, item.task, item.key && (item.group || !/^\d+$/.test(item.key)) ? h("span", { class: "dnb-num" }, ` ${item.key}`) : null), h("span", { class: "dnb-num dnb-right" }, timeOf(item, now)), opens(one, isRoot) ? chevron(one, act) : null),
+        h("div", { class: "dnb-row" }, sign(item.state), h("span", { class: "dnb-name" }, item.task, item.key ? h("span", { class: "dnb-num" }, ` ${item.key}`) : null), h("span", { class: "dnb-num dnb-right" }, timeOf(item, now)), opens(one, isRoot) ? chevron(one, act) : null),
         item.state === "running" && item.progress !== null && item.progress !== undefined ? progress(item) : null,
       ];
   }

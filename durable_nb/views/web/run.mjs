@@ -89,13 +89,19 @@ export default {
       buttons.get(shown).focus();
     }
     const moved = () => show(model.get("tab"));
+    const ended = () => {
+      problem.hidden = false;
+      replace(problem, "The kernel has ended: this is how the run stood. Run the cell again to follow it.");
+    };
     model.on("change:tab", moved);
+    model.on("comm_live_update", ended);
     const live = connect(model, { changed, lost });
     Object.assign(host, { live, now: live.now, perform: live.perform });
     show(model.get("tab"));
     return () => {
       clearInterval(clock);
       model.off("change:tab", moved);
+      model.off("comm_live_update", ended);
       for (const tab of made.values()) tab.close();
       top.close();
       live.close();

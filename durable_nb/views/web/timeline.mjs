@@ -59,12 +59,13 @@ export function placeAt(rows, x, y) {
 function make(host) {
   const picture = s("svg", { class: "dnb-time", "aria-hidden": "true" });
   const words = h("p", { class: "dnb-readout", role: "status" });
-  const frame = h("div", { class: "dnb-time-frame", role: "group", tabindex: "0", "aria-label": "Timeline. Arrow keys move from mark to mark.", keydown: keyed, focus: () => pick(chosen ?? [0, 0]), blur: () => point(null), pointermove: hover, pointerleave: () => point(null) }, picture);
+  const frame = h("div", { class: "dnb-time-frame", role: "group", tabindex: "0", "aria-label": "Timeline. Arrow keys move from mark to mark.", keydown: keyed, focus: () => pick(chosen ?? [0, 0]), blur: () => point(null), pointermove: hover, pointerleave: () => (pointed = null) ?? point(null) }, picture);
   const element = h("div", {}, frame, words);
   let rows = [];
   let scale = null;
   let left = 0;
   let chosen = null;
+  let pointed = null; // where the mouse is
   let width = 0;
   let frameDue = null;
   const pointer = s("g", { class: "dnb-pointer" });
@@ -89,7 +90,8 @@ function make(host) {
     picture.setAttribute("width", String(width));
     picture.setAttribute("height", String(laid.height));
     replace(picture, axis(laid.height), rows.map(laneOf), pointer);
-    if (document.activeElement === frame && chosen) pick(chosen);
+    if (pointed) point(placeAt(rows, ...pointed) ?? null, Math.max(left, pointed[0]));
+    else if (document.activeElement === frame && chosen) pick(chosen);
     else if (!words.firstChild) hint();
   }
 
@@ -103,7 +105,7 @@ function make(host) {
     for (const tick of ticks(scale)) {
       const x = left + tick.x;
       parts.push(s("line", { class: "dnb-grid", x1: x, x2: x, y1: TOP - 8, y2: height }));
-      parts.push(s("text", { class: "dnb-tick", x: x + 4, y: 14 }, tickWords(tick.at, tick.step)));
+      if (x < width - 62) parts.push(s("text", { class: "dnb-tick", x: x + 4, y: 14 }, tickWords(tick.at, tick.step)));
     }
     for (const part of scale.segments) {
       if (!part.idle) continue;
@@ -159,7 +161,7 @@ function make(host) {
   function hover(event) {
     if (!scale) return;
     const bounds = picture.getBoundingClientRect();
-    const [x, y] = [event.clientX - bounds.left, event.clientY - bounds.top];
+    const [x, y] = (pointed = [event.clientX - bounds.left, event.clientY - bounds.top]);
     point(placeAt(rows, x, y) ?? null, Math.max(left, x));
   }
 
