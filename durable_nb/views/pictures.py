@@ -7,6 +7,7 @@ when the run does.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ GAP_X, GAP_Y, DROP, MARGIN, HEAD = 48, 12, 96, 14, 44
 SIZES = {"run": (216, 36), "group": (232, 52), "wait": (372, 36), "past": (232, 30)}
 DAG_NODE, DAG_PAD = (172, 36), (14, 14, 34)
 MOST = 80  # nodes that are drawn
-LETTER = 6.7  # pixels of a letter, about
+NARROW, WIDE = frozenset("iIjlt.,:;'|!()[]` "), frozenset("mwMW@%<>=+…“”")
 SHAPES = {  # as in web/states.mjs
     "queued": ("queued", "off", "M3 7h.01M7 7h.01M11 7h.01"),
     "running": ("running", "run", "M7 2a5 5 0 1 1-4.6 3"),
@@ -231,7 +232,7 @@ def _header(svg: Xml.Element, run: Item, width: float) -> None:
     word, colour, shape = SHAPES[run["state"]]
     title = fitted(run["task"], 320)
     _text(svg, MARGIN, 26, title, "title")
-    x = MARGIN + len(title) * 8.6 + 10
+    x = MARGIN + sum(map(letter_width, title)) * 1.15 + 10
     _sign(svg, x, 15, colour, shape)
     _text(svg, x + 20, 26, word, f"f-{colour}")
     parts = [duration(run["to"] - run["from"]) if run["from"] is not None and run["to"] is not None else ""]
@@ -323,8 +324,21 @@ def wait_words(item: Item) -> str:
 
 def fitted(text: str, width: float) -> str:
     """Cut a text to a width, by about how wide a letter is."""
-    most = max(1, int(width / LETTER))
-    return text if len(text) <= most else text[: most - 1] + "…"
+    used = 0.0
+    for index, letter in enumerate(text):
+        used += letter_width(letter)
+        if used > width:
+            return text[: max(0, index - 1)] + "…"
+    return text
+
+
+def letter_width(letter: str) -> float:
+    """Give about how wide a letter of 13 pixels is; rather too much than too little."""
+    if letter in NARROW:
+        return 4.6
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 14.0
+    return 11.5 if letter in WIDE else 9.5 if letter.isupper() else 8.0
 
 
 def _edge(parent: Node, child: Node) -> str:

@@ -1,10 +1,12 @@
 """Showing a run's view in a cell, with a still picture of it beside, which stays when the view has died with its kernel.
 
-Two outputs: the live view, and below it the picture, which the view's own style sheet hides while it lives. They are two since a
-frontend draws an output anew when it changes, and the view is not to flicker whenever the picture does.
+Two outputs: the live view, and below it the picture, which the view's own style sheet hides while it lives. They are two since
+a frontend draws an output anew when it changes, and the view is not to flicker whenever the picture does.
 
-Limit: a page that is opened anew when the kernel is gone shows the picture below the frontend's own line that the widget was not
-found. A kernel cannot take that line away at its end, since JupyterLab hears nothing more of a kernel that it restarts (measured, 4.6).
+Invariant: the picture is read apart from the view, seldom, and sent when it has changed; a notebook keeps it though nobody looks.
+
+Limit: a page that is opened anew when the kernel is gone shows the picture below a line of the frontend's own ("Loading widget…").
+A kernel cannot take it away at its end, since JupyterLab (4.6) hears nothing more of a kernel that it restarts.
 
 Invariant: the picture is read apart from the view, seldom, and sent when it has changed; a notebook keeps it though nobody looks.
 """

@@ -30,7 +30,7 @@ class RunSource:
         self._number: int | None = None
         self._families: dict[int, Family] = {}
         self._histories: dict[int, History] = {}
-        self._journal = 0
+        self._journal: int | None = None
         self._lines: dict[str, list[Any]] = {}
         self._last_line = 0
 
@@ -67,7 +67,7 @@ class RunSource:
             self._families[self._number] = Family(self._number)
             self._histories[self._number] = History(self._number)
         end = live.journal_end(connection)
-        changed = live.changed_runs(connection, self._journal, end) if self._journal else set()
+        changed = set[int]() if self._journal is None else live.changed_runs(connection, self._journal, end)
         self._journal = end
         items: dict[str, Any] = {}
         shown: list[int] = []

@@ -95,6 +95,9 @@ class Lab:
         }
         environment = os.environ | {name: str(state / place) for name, place in places.items()}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        notices = state / "settings" / "@jupyterlab" / "apputils-extension"
+        notices.mkdir(parents=True)
+        (notices / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}', encoding="utf-8")
         self._log = (self.folder / "lab.log").open("wb")
         options = [
             "--no-browser",
