@@ -86,6 +86,10 @@ class Handle:
         return f"<run {visible(self.id)} of {visible(self.ref.task_name)}: {state_of(view).word}>"
 
     def _ipython_display_(self) -> None:
+        from durable_nb.views.shown import kernel_shell
+
+        if kernel_shell() is None:
+            raise NotImplementedError  # by which IPython knows that the text is to be shown
         from durable_nb.views.run_view import RunView
 
         RunView(self._durable, self.id)._ipython_display_()

@@ -10,7 +10,7 @@ import traitlets
 
 from durable_nb.views import web
 from durable_nb.views.panels import panel_of
-from durable_nb.views.shown import Shown
+from durable_nb.views.shown import Shown, kernel_shell
 from durable_nb.views.sources import RunSource
 from durable_nb.views.text import detail_in, plain, run_summary
 from durable_nb.views.widget import Action, View
@@ -45,15 +45,16 @@ class RunView(View):
 
     def _ipython_display_(self) -> None:
         """Show it in the running cell of a kernel, with a still picture for when it is gone."""
-        from IPython.core.getipython import get_ipython
-
-        shell = get_ipython()
-        if shell is None or not hasattr(shell, "kernel"):
+        shell = kernel_shell()
+        if shell is None:
             raise NotImplementedError  # by which IPython knows that the text is to be shown
         Shown(self, self._durable, shell)
 
     def __repr__(self) -> str:
         return self.read(lambda connection: plain(run_summary(detail_in(connection, self.run, now=time.time()))))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:  # type: ignore[override]
+        return {"text/plain": repr(self)}
 
     def actions(self) -> Mapping[str, Action]:
         """Give what a person can do with the run."""

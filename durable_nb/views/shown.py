@@ -5,10 +5,8 @@ a frontend draws an output anew when it changes, and the view is not to flicker 
 
 Invariant: the picture is read apart from the view, seldom, and sent when it has changed; a notebook keeps it though nobody looks.
 
-Limit: a page that is opened anew when the kernel is gone shows the picture below a line of the frontend's own ("Loading widget…").
-A kernel cannot take it away at its end, since JupyterLab (4.6) hears nothing more of a kernel that it restarts.
-
-Invariant: the picture is read apart from the view, seldom, and sent when it has changed; a notebook keeps it though nobody looks.
+Limit: a page that is opened anew when the kernel is gone shows the picture below a line of the frontend's own ("Loading
+widget…"). A kernel cannot take it away at its end, since JupyterLab (4.6) hears nothing more of a kernel that it restarts.
 """
 
 from __future__ import annotations
@@ -33,6 +31,14 @@ if TYPE_CHECKING:
 APART = 2.0  # seconds between two looks for the picture
 ENDED = frozenset({"completed", "failed", "cancelled"})
 SVG, PLAIN, WIDGET = "image/svg+xml", "text/plain", "application/vnd.jupyter.widget-view+json"
+
+
+def kernel_shell() -> InteractiveShell | None:
+    """Give the shell of the kernel that this is; None in a terminal or a script, where no view can be shown."""
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    return shell if shell is not None and hasattr(shell, "kernel") else None
 
 
 class PictureSource:

@@ -189,3 +189,57 @@ def test_it_comes_back_after_a_restart_and_leaves_a_picture(notebook: Callable[.
     again.get_by_role("tab", name="Graph").click()
     expect(nodes(again, re.compile("^waits for go"))).to_be_visible()
     no_markup(page.page)
+
+
+MANY = """
+from durable_nb import DurableContext
+%load_ext durable_nb
+from durable_nb.log.connection import open_sqlite
+
+@durable.durable_task()
+async def big(input: dict, ctx: DurableContext) -> str:
+    await ctx.aio_wait_for_event("never")
+    return ""
+
+handle = %durable run big {}
+parent = durable.runs.get(handle.id).number
+connection = open_sqlite(durable.path)
+connection.execute("BEGIN IMMEDIATE")
+columns = "id, task, kind, input, metadata, priority, parent, child_index, home, event_floor, created_at, status, started_at, finished_at"
+for number in range(10_000):
+    at = handle.created + number / 100
+    status = "RUNNING" if number % 10 == 0 else "FAILED" if number % 997 == 0 else "COMPLETED"
+    row = (f"C{number:06}", "score", "task", "{}", "{}", 1, parent, number, "", 0, at, status, at, None if status == "RUNNING" else at + 1)
+    connection.execute(f"INSERT INTO run ({columns}) VALUES (" + ", ".join("?" * len(row)) + ")", row)
+connection.execute("COMMIT")
+durable.runs.view(handle.id)
+"""
+
+
+def test_ten_thousand_children_are_one_node_and_little_memory(
+    notebook: Callable[..., Notebook], shot: Callable[..., Path]
+) -> None:
+    page = notebook("1", MANY.replace("handle.created", "durable.runs.get(handle.id).created_at"))
+    page.run(0)
+    session = page.page.context.new_cdp_session(page.page)
+    session.send("Performance.enable")
+
+    def heap() -> float:
+        session.send("HeapProfiler.collectGarbage")
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return next(float(metric["value"]) for metric in metrics if metric["name"] == "JSHeapUsedSize") / 1e6
+
+    before = heap()
+    view = page.run(1)
+    group = nodes(view, re.compile("^score: 10,000 runs, 8,991 completed, 9 failed, 1,000 running|^score: 10,000 runs"))
+    expect(group).to_be_visible(timeout=20_000)
+    group.click()
+    expect(nodes(view, "children 1–12 of 10,000")).to_be_visible(timeout=10_000)
+    view.screenshot(path=shot("graph"))
+    view.get_by_role("tab", name="Timeline").click()
+    expect(view.locator(".dnb-lane-label").filter(has_text="score × 10,000")).to_be_visible()
+    view.screenshot(path=shot("timeline"))
+    taken = heap() - before
+    assert taken < 50, f"{taken:.1f} MB"
+    assert view.locator(".dnb *").count() < 1_500
+    print(f"heap of a view of 10,000 children: {taken:.1f} MB")
