@@ -171,7 +171,7 @@ class Family:
 def node_item(row: NodeRow, state: str, *, with_index: bool = False) -> dict[str, Any]:
     """Give a run as the page's node, its number among those that were spawned at once in place of a key, where it is wanted."""
     note = ""
-    if row.status == "FAILED":
+    if row.status == "FAILED" and row.error_type is not None:
         note = f"{row.error_type}: {row.error_message}"
     elif row.blocked_reason is not None and row.status not in ENDED:
         note = row.blocked_reason

@@ -136,6 +136,7 @@ class Feed:
         began = time.monotonic()
         if began < subscription.next_at or (subscription.sent is not None and version == subscription.seen):
             return
+        work = time.thread_time()
         connection.execute("BEGIN")
         try:
             items = dict(subscription.source.read(connection))
@@ -144,8 +145,10 @@ class Feed:
             return
         finally:
             connection.execute("ROLLBACK")
-        now = time.monotonic()
-        subscription.seen, subscription.next_at = version, now + max(subscription.apart, (now - began) / SHARE)
+        subscription.seen, subscription.next_at = (
+            version,
+            time.monotonic() + max(subscription.apart, (time.thread_time() - work) / SHARE),
+        )
         before, subscription.sent = subscription.sent, items
         if before is None:
             self._say(subscription, {"kind": "all", "items": items})

@@ -62,7 +62,7 @@ async def sales(input: dict, ctx: DurableContext) -> str:
 """
 SHOW = 'handle = %durable run sales {"year": 2026} --key sales\nhandle'
 EMIT = 'durable.event.push("go:" + HOSTILE, {"ok": True})'
-BUSY = "time.sleep(6)"
+BUSY = "from pathlib import Path\nwhile not Path('stop').exists(): time.sleep(0.1)"
 
 
 def nodes(view: Locator, name: str | re.Pattern[str]) -> Locator:
@@ -78,28 +78,29 @@ def test_a_run_is_seen_as_it_happens(notebook: Callable[..., Notebook], shot: Ca
     page.run(0)
     view = page.run(1)
     group = nodes(view, re.compile("^score: 40 runs, 39 completed, 1 failed$"))
-    expect(group).to_be_visible(timeout=15_000)
+    expect(group).to_be_visible(timeout=60_000)
     expect(nodes(view, re.compile("^waits for go:<img.* if input.ok == true or 1 d, 23 h 59 min left"))).to_be_visible()
     expect(view.locator(".dnb-pill").first).to_have_text("waiting")
     expect(view.locator(".dnb-head")).to_contain_text("43 children")
     view.screenshot(path=shot("wide"))
     page.run(2, waits=False)  # from here on a cell runs
     nodes(view, re.compile("^etl")).locator("button").click()
-    expect(nodes(view, re.compile("^clean, completed"))).to_be_visible(timeout=4_000)
+    expect(nodes(view, re.compile("^clean, completed"))).to_be_visible(timeout=30_000)
     group.click()
-    expect(nodes(view, "children 1–12 of 40")).to_be_visible(timeout=4_000)
+    expect(nodes(view, "children 1–12 of 40")).to_be_visible(timeout=30_000)
     view.get_by_role("button", name="later children").click()
-    expect(nodes(view, re.compile("^score 13, completed"))).to_be_visible(timeout=4_000)
+    expect(nodes(view, re.compile("^score 13, completed"))).to_be_visible(timeout=30_000)
     nodes(view, re.compile("^load_rows")).click()
     panel = view.get_by_role("complementary", name="Details")
-    expect(panel).to_contain_text('"path": "superstore.csv"', timeout=4_000)
+    expect(panel).to_contain_text('"path": "superstore.csv"', timeout=30_000)
     expect(panel).to_contain_text("\\u202ecod.exe\\x1b[31m")
     view.screenshot(path=shot("panel"))
     panel.get_by_role("button", name="Close").click()
     expect(nodes(view, re.compile("^load_rows"))).to_be_focused()
     no_markup(page.page)
+    (page.path.parent / "stop").touch()
     page.run(3)
-    expect(view.locator(".dnb-pill").first).to_have_text("completed")
+    expect(view.locator(".dnb-pill").first).to_have_text("completed", timeout=30_000)
     expect(view.get_by_role("button", name="Cancel")).to_be_hidden()
     view.get_by_role("tab", name="Log").click()
     expect(view.get_by_role("log")).to_contain_text("rows are there <img src=x onerror=alert(1)></script>\\u202ecod.exe\\x1b[31m")
@@ -111,14 +112,14 @@ def test_keys_alone_and_a_narrow_dark_page_do(notebook: Callable[..., Notebook],
     page.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
     page.run(0)
     view = page.run(1)
-    expect(nodes(view, re.compile("^score: 40 runs, 39"))).to_be_visible(timeout=15_000)
+    expect(nodes(view, re.compile("^score: 40 runs, 39"))).to_be_visible(timeout=60_000)
     keys = page.page.keyboard
     nodes(view, re.compile("^sales")).focus()
     keys.press("ArrowDown")
     expect(nodes(view, re.compile("^load_rows"))).to_be_focused()
     keys.press("Enter")
     panel = view.get_by_role("complementary", name="Details")
-    expect(panel).to_contain_text("9994", timeout=4_000)
+    expect(panel).to_contain_text("9994", timeout=30_000)
     view.screenshot(path=shot("panel"))
     keys.press("Escape")
     expect(panel).to_be_hidden()
@@ -127,7 +128,7 @@ def test_keys_alone_and_a_narrow_dark_page_do(notebook: Callable[..., Notebook],
         keys.press("ArrowDown")
     expect(nodes(view, re.compile("^etl"))).to_be_focused()
     keys.press("ArrowRight")
-    expect(nodes(view, re.compile("^clean, completed"))).to_be_visible(timeout=4_000)
+    expect(nodes(view, re.compile("^clean, completed"))).to_be_visible(timeout=30_000)
     keys.press("ArrowDown")
     keys.press("ArrowDown")
     expect(nodes(view, re.compile("^extract, completed"))).to_be_focused()
@@ -163,7 +164,7 @@ def test_it_comes_back_after_a_restart_and_leaves_a_picture(notebook: Callable[.
     page = notebook(TASKS, SHOW, "%load_ext durable_nb\ndurable.runs.view('sales', tab='timeline')")
     page.run(0)
     view = page.run(1)
-    expect(nodes(view, re.compile("^waits for go"))).to_be_visible(timeout=15_000)
+    expect(nodes(view, re.compile("^waits for go"))).to_be_visible(timeout=60_000)
     pictures = view.locator("img[src*=dnb-picture]")
     expect(pictures).to_have_count(1)
     expect(pictures).to_be_hidden()
@@ -179,13 +180,13 @@ def test_it_comes_back_after_a_restart_and_leaves_a_picture(notebook: Callable[.
     assert "<img" not in still
     assert "◌ waits for `go:<img" in saved[1].data["text/plain"]
     page.restart()
-    expect(view.get_by_role("alert")).to_contain_text("The kernel has ended", timeout=10_000)
+    expect(view.get_by_role("alert")).to_contain_text("The kernel has ended", timeout=60_000)
     view.screenshot(path=shot("restarted"))
     page.reload()
-    expect(pictures).to_be_visible(timeout=10_000)
+    expect(pictures).to_be_visible(timeout=60_000)
     view.screenshot(path=shot("reloaded"))
     again = page.run(2)
-    expect(again.get_by_role("tab", name="Timeline")).to_have_attribute("aria-selected", "true", timeout=10_000)
+    expect(again.get_by_role("tab", name="Timeline")).to_have_attribute("aria-selected", "true", timeout=60_000)
     again.get_by_role("tab", name="Graph").click()
     expect(nodes(again, re.compile("^waits for go"))).to_be_visible()
     no_markup(page.page)
@@ -205,11 +206,13 @@ handle = %durable run big {}
 parent = durable.runs.get(handle.id).number
 connection = open_sqlite(durable.path)
 connection.execute("BEGIN IMMEDIATE")
-columns = "id, task, kind, input, metadata, priority, parent, child_index, home, event_floor, created_at, status, started_at, finished_at"
+columns = "id, task, kind, input, metadata, priority, home, event_floor, parent, child_index, created_at"
+columns += ", status, started_at, finished_at"
 for number in range(10_000):
     at = handle.created + number / 100
     status = "RUNNING" if number % 10 == 0 else "FAILED" if number % 997 == 0 else "COMPLETED"
-    row = (f"C{number:06}", "score", "task", "{}", "{}", 1, parent, number, "", 0, at, status, at, None if status == "RUNNING" else at + 1)
+    row = (f"C{number:06}", "score", "task", "{}", "{}", 1, "", 0, parent, number, at)
+    row += (status, at, None if status == "RUNNING" else at + 1)
     connection.execute(f"INSERT INTO run ({columns}) VALUES (" + ", ".join("?" * len(row)) + ")", row)
 connection.execute("COMMIT")
 durable.runs.view(handle.id)
@@ -231,10 +234,10 @@ def test_ten_thousand_children_are_one_node_and_little_memory(
 
     before = heap()
     view = page.run(1)
-    group = nodes(view, re.compile("^score: 10,000 runs, 8,991 completed, 9 failed, 1,000 running|^score: 10,000 runs"))
-    expect(group).to_be_visible(timeout=20_000)
+    group = nodes(view, "score: 10,000 runs, 8,991 completed, 9 failed, 1,000 running")
+    expect(group).to_be_visible(timeout=60_000)
     group.click()
-    expect(nodes(view, "children 1–12 of 10,000")).to_be_visible(timeout=10_000)
+    expect(nodes(view, "children 1–12 of 10,000")).to_be_visible(timeout=60_000)
     view.screenshot(path=shot("graph"))
     view.get_by_role("tab", name="Timeline").click()
     expect(view.locator(".dnb-lane-label").filter(has_text="score × 10,000")).to_be_visible()
