@@ -78,7 +78,7 @@ function make(host) {
     if (!lanes.length) {
       replace(picture);
       picture.setAttribute("height", "0");
-      replace(words, "The run has not started.");
+      replace(words, host.items.has("run") ? "The run has not started." : "");
       return;
     }
     const isNarrow = width < NARROW;
@@ -92,7 +92,7 @@ function make(host) {
     replace(picture, axis(laid.height), rows.map(laneOf), pointer);
     if (pointed) point(placeAt(rows, ...pointed) ?? null, Math.max(left, pointed[0]));
     else if (document.activeElement === frame && chosen) pick(chosen);
-    else if (!words.firstChild) hint();
+    else hint();
   }
 
   function hint() {
@@ -132,7 +132,7 @@ function make(host) {
       const path = place.mark.shape === "away" || place.mark.shape === "thin" ? `M${place.x0} ${place.y + place.height / 2}H${place.x1}` : box(place.x0, place.y, w, place.height, r);
       looks.set(look, (looks.get(look) ?? "") + path);
       if (place.mark.isFailed && w > 12) looks.set("cross", `${looks.get("cross") ?? ""}M${place.x0 + 4} ${place.y + 3}l5 5m0-5l-5 5`);
-      if (place.mark.shape === "wait" && w > 60) texts.push(s("text", { class: "dnb-on-wait", x: place.x0 + 8, y: place.y + 9 }, fitted(place.mark.text, w - 14)));
+      if (place.mark.shape === "wait" && w > 60) texts.push(s("text", { class: place.mark.isOpen ? "dnb-on-wait" : "dnb-on-wait dnb-is-past", x: place.x0 + 8, y: place.y + 9 }, fitted(place.mark.text, w - 14)));
     }
     const label = s("text", { class: "dnb-lane-label", x: 12, y: row.labelY }, fitted(row.lane.label, (left < 20 ? width : LABELS) - 22, 6.6));
     label.append(s("title", {}, row.lane.label));
