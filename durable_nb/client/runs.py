@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from durable_nb.log.lines import Line
     from durable_nb.log.reads import RunFilter
     from durable_nb.log.records import RunView
+    from durable_nb.views.run_view import RunView as LiveView
 
 STATUSES = ("QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 BULK = 200  # runs a transaction, so that a bulk call holds up nobody
@@ -117,6 +118,22 @@ class Runs(Group):
     def ref_to(self, run: RunView) -> RunRef[Any]:
         """Give a ref to a run."""
         return RunRef(self._host, run.id, run.number, run.task)
+
+    def view(self, run: str | RunRef[Any], *, tab: str = "graph") -> LiveView:
+        """Give a live view of a run, which a notebook shows at the end of a cell.
+
+        Args:
+            tab: ``"graph"``, ``"timeline"`` or ``"log"``: what is shown first.
+
+        Raises:
+            UnknownRunError: none has that name, or several do.
+
+        Example:
+            >>> durable.runs.view("01K…", tab="timeline")  # doctest: +SKIP
+        """
+        from durable_nb.views.run_view import RunView as LiveView
+
+        return LiveView(self._host, self.get(run).id, tab=tab)
 
     # ------------------------------------------------------------ cancelling
 

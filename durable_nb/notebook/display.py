@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console, RenderableType
 from rich.terminal_theme import TerminalTheme
 
+from durable_nb.views.text import WIDTH, plain
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 T = TypeVar("T")
-WIDTH = 120
 # black, red, green, yellow, blue, magenta, cyan, white: readable on white and on black
 COLOURS = [
     (87, 96, 106),
@@ -75,14 +76,11 @@ class Area:
 
 def bundle(renderable: RenderableType) -> dict[str, str]:
     """Give a renderable as text/plain and text/html."""
-    plain = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
-    plain.print(renderable)
     coloured = Console(
         file=io.StringIO(), width=WIDTH, record=True, color_system="standard", force_terminal=True, force_jupyter=False
     )
     coloured.print(renderable)
-    lines = plain.file.getvalue().splitlines()  # type: ignore[attr-defined]
     return {
-        "text/plain": "\n".join(line.rstrip() for line in lines),
+        "text/plain": plain(renderable),
         "text/html": coloured.export_html(theme=THEME, inline_styles=True, code_format=PAGE),
     }

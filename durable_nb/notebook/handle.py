@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from durable_nb.tasks.refs import RunRef
 
 
-SHOWN_LINES = 10  # of a run's log, where `%durable log` shows all
-
-
 class Handle:
     """A run as a cell holds it.
 
@@ -89,6 +86,15 @@ class Handle:
         view = self._durable.runs.get(self.id)
         return f"<run {visible(self.id)} of {visible(self.ref.task_name)}: {state_of(view).word}>"
 
+    def _ipython_display_(self) -> None:
+        from durable_nb.views.shown import kernel_shell
+
+        if kernel_shell() is None:
+            raise NotImplementedError  # by which IPython knows that the text is to be shown
+        from durable_nb.views.run_view import RunView
+
+        RunView(self._durable, self.id)._ipython_display_()
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return bundle(run_summary(detail_of(self._durable, self.id)))
 
@@ -107,9 +113,10 @@ def detail_of(durable: Durable, run: str) -> RunDetail:
         UnknownRunError: no run, or several, have that name.
     """
     engine = durable.engine
-
-    def read(connection: Any) -> RunDetail:
-        return read_detail(connection, run, now=engine.clock.now(), shown_lines=SHOWN_LINES)
-
-    detail: RunDetail = durable.call(lambda: engine.reader.run(read), aio="await durable.runs.aio_get(…)")
+    detail: RunDetail = durable.call(
+        lambda: engine.reader.run(
+            lambda connection: read_detail(connection, run, now=engine.clock.now(), shown_lines=SHOWN_LINES)
+        ),
+        aio="await durable.runs.aio_get(…)",
+    )
     return detail

@@ -49,6 +49,7 @@ class Subscription:
         sent: what the view has; None: it is to be sent all.
         next_at: monotonic seconds before which it is not read again.
         seen: the log's `data_version` when it was read last.
+        apart: seconds between two reads, at least.
     """
 
     source: Source
@@ -57,6 +58,7 @@ class Subscription:
     count: int = 0
     next_at: float = 0.0
     seen: int = -1
+    apart: float = 1 / RATE
 
 
 @dataclass(eq=False)
@@ -72,14 +74,14 @@ class Feed:
     _subscriptions: list[Subscription] = field(default_factory=list)
     _thread: threading.Thread | None = None
 
-    def subscribe(self, source: Source, sink: Sink) -> Subscription:
+    def subscribe(self, source: Source, sink: Sink, *, apart: float = 1 / RATE) -> Subscription:
         """Have `sink` be given everything at once, and then each difference.
 
         A message is ``{"kind": "all", "items": {…}}``, ``{"kind": "delta", "set": {…}, "drop": […]}`` or
         ``{"kind": "lost", "message": …}`` (the log cannot be read; it is tried again), with its count `n` from 1, so that a
-        gap is seen, and the time `at` in UTC seconds.
+        gap is seen, and the time `at` in UTC seconds. It is read every `apart` seconds at most.
         """
-        subscription = Subscription(source, sink)
+        subscription = Subscription(source, sink, apart=apart)
         with self._lock:
             self._subscriptions.append(subscription)
             if self._thread is None:
@@ -91,6 +93,11 @@ class Feed:
     def ask_all(self, subscription: Subscription) -> None:
         """Have everything sent again."""
         subscription.sent, subscription.next_at = None, 0.0
+        self._wake.set()
+
+    def look_again(self, subscription: Subscription) -> None:
+        """Have the source read soon, though the log be as it was: what it is to show has changed."""
+        subscription.seen, subscription.next_at = -1, 0.0
         self._wake.set()
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -129,6 +136,7 @@ class Feed:
         began = time.monotonic()
         if began < subscription.next_at or (subscription.sent is not None and version == subscription.seen):
             return
+        work = time.thread_time()
         connection.execute("BEGIN")
         try:
             items = dict(subscription.source.read(connection))
@@ -137,8 +145,10 @@ class Feed:
             return
         finally:
             connection.execute("ROLLBACK")
-        now = time.monotonic()
-        subscription.seen, subscription.next_at = version, now + max(1 / RATE, (now - began) / SHARE)
+        subscription.seen, subscription.next_at = (
+            version,
+            time.monotonic() + max(subscription.apart, (time.thread_time() - work) / SHARE),
+        )
         before, subscription.sent = subscription.sent, items
         if before is None:
             self._say(subscription, {"kind": "all", "items": items})

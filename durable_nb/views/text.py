@@ -1,16 +1,18 @@
-"""Runs as rich text: the tree of one, the table of many, a line for a log. Pure: from records of the log to renderables.
+"""Runs as rich text: the tree of one, the table of many, a line for a log. From records of the log to renderables.
 
 Invariant: data goes into `rich.text.Text`, never into markup, after `words.visible`.
 """
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -21,6 +23,8 @@ from durable_nb.log.records import CELL_KEY, RunView
 from durable_nb.views import words
 from durable_nb.views.words import State, brief, counted, duration, moment, state_of, visible, wait_words
 
+WIDTH = 120  # of plain text
+SHOWN_LINES = 10  # of a run's log, where `%durable log` shows all
 FOLD = 5  # checkpoints of one kind in a row that are still shown one by one
 LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red", "DEBUG": "dim"}
 NOTED = {"sleep": "sleep", "event": "event", "wait": "wait", "child": "child", "spawn": "spawned", "result": "result"}
@@ -43,6 +47,13 @@ class RunDetail:
     now: float
     lines: Sequence[Line] = ()
     line_count: int = 0
+
+
+def plain(renderable: RenderableType) -> str:
+    """Give a renderable as text without colours."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
+    console.print(renderable)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------- one run

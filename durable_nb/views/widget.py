@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from durable_nb.errors import DurableError
 from durable_nb.log.connection import open_sqlite
-from durable_nb.views.feed import Source, Subscription, feed_of
+from durable_nb.views.feed import Feed, Source, Subscription, feed_of
 
 if TYPE_CHECKING:
     from durable_nb.client import Durable
@@ -41,6 +41,7 @@ class View(anywidget.AnyWidget):
         self._source = source
         self._drawings: set[str] = set()
         self._subscription: Subscription | None = None
+        self._feed: Feed | None = None
         route_by_header(self.comm)
         self.on_msg(self._take)
 
@@ -68,11 +69,11 @@ class View(anywidget.AnyWidget):
         match content:
             case {"kind": "hello", "drawing": str(drawing)}:
                 self._drawings.add(drawing)
-                feed = feed_of(self._durable)
-                if self._subscription is None:
-                    self._subscription = feed.subscribe(self._source, self.send)
+                if self._subscription is None or self._feed is None:
+                    self._feed = feed_of(self._durable)
+                    self._subscription = self._feed.subscribe(self._source, self.send)
                 else:
-                    feed.ask_all(self._subscription)
+                    self._feed.ask_all(self._subscription)
             case {"kind": "bye", "drawing": str(drawing)}:
                 self._drawings.discard(drawing)
                 if not self._drawings:
@@ -81,9 +82,14 @@ class View(anywidget.AnyWidget):
                 _ACTIONS.submit(self._do, id_, action, arguments)
 
     def _leave(self) -> None:
-        if self._subscription is not None:
-            feed_of(self._durable).unsubscribe(self._subscription)
+        if self._subscription is not None and self._feed is not None:
+            self._feed.unsubscribe(self._subscription)
             self._subscription = None
+
+    def look_again(self) -> None:
+        """Have the source read soon: what it is to show has changed."""
+        if self._subscription is not None and self._feed is not None:
+            self._feed.look_again(self._subscription)
 
     def _do(self, id_: str, action: str, arguments: dict[str, Any]) -> None:
         try:

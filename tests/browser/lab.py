@@ -95,6 +95,9 @@ class Lab:
         }
         environment = os.environ | {name: str(state / place) for name, place in places.items()}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        notices = state / "settings" / "@jupyterlab" / "apputils-extension"
+        notices.mkdir(parents=True)
+        (notices / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}', encoding="utf-8")
         self._log = (self.folder / "lab.log").open("wb")
         options = [
             "--no-browser",
@@ -169,7 +172,7 @@ class Notebook:
         self.page_errors.clear()  # Notebook 7 has one of its own while it starts
         if theme == "dark":
             self.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-            self.page.wait_for_selector("[data-jp-theme-light=false]")
+            self.page.wait_for_selector("[data-jp-theme-light=false]", state="attached")
 
     def _note(self, url: str) -> None:
         asked, own = urlsplit(url), urlsplit(self.address)

@@ -62,9 +62,10 @@ def wait_for_approval(kernel: Kernel) -> None:
 
 def test_a_run_in_a_cell(kernel: Kernel, folder: Path) -> None:
     define(kernel)
-    shown = kernel.cell('handle = %durable run total {"n": 3}\nhandle').results[0]
-    assert "total" in shown["text/plain"]
-    assert shown["text/html"].startswith("<pre")
+    view, picture = kernel.cell('handle = %durable run total {"n": 3}\nhandle').results
+    assert "application/vnd.jupyter.widget-view+json" in view
+    assert "total" in picture["text/plain"]
+    assert picture["image/svg+xml"].startswith("<svg")
     wait_for_approval(kernel)
     assert "reached 1 run" in kernel.cell('%durable emit approve {"by": "ann", "extra": 10}').text
     assert kernel.cell("await handle").results[0]["text/plain"] == "16"

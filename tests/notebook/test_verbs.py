@@ -197,3 +197,14 @@ def test_tab_offers_questions_and_several_runs(shell: Shell) -> None:
     assert "--reason" in offered("%durable cancel other --")
     assert offered("%durable inbox --status t") == ["timed out"]
     assert offered("x = %durable fork #1 --n") == ["--node"]
+
+
+def test_graph_gives_a_view_that_a_terminal_shows_as_text(shell: Shell) -> None:
+    handle = start(shell, WAITER, "waiter {} --key first")
+    shown = shell.cell("view = %durable graph first --tab timeline\nview")
+    assert f"◌ waiting waiter #1 {handle.id}" in shown.text
+    assert "◌ waits for `go`" in shown.text
+    view = shell.names["view"]
+    assert (view.run, view.tab) == (handle.id, "timeline")
+    assert "No run 'second' is in this log" in shell.usage_error("%durable graph second")
+    view.close()

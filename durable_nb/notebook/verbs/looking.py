@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from durable_nb.log.lines import Line
     from durable_nb.log.records import RunView
     from durable_nb.notebook.extension import Extension
+    from durable_nb.views.run_view import RunView as LiveView
 
 MOST_RUNS = 10_000
 MOST_LINES = 100_000
@@ -95,6 +96,15 @@ def _show(extension: Extension, given: Namespace) -> None:
     show(extension.shell, run_history(detail_of(extension.ready().durable, given.run)))
 
 
+def _graph_options(parser: Arguments) -> None:
+    one_run(parser)
+    parser.add_argument("--tab", choices=("graph", "timeline", "log"), default="graph", help="what is shown first (graph)")
+
+
+def _graph(extension: Extension, given: Namespace) -> LiveView:
+    return extension.ready().durable.runs.view(given.run, tab=given.tab)
+
+
 # ---------------------------------------------------------------- what was said
 
 
@@ -152,6 +162,12 @@ VERBS = (
         options=_runs_options,
     ),
     Verb(name="show", description="Show all that the log has of a run.", do=_show, options=one_run),
+    Verb(
+        name="graph",
+        description="Show a run as it happens: its graph, its timeline, its log. Gives the view.",
+        do=_graph,
+        options=_graph_options,
+    ),
     Verb(
         name="log",
         description="Show what a run's task printed and logged, with time and source line. Gives the lines.",

@@ -1,0 +1,85 @@
+"""The live view of one run, in a page: its head, its graph, its timeline and its log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from durable_nb.views import web
+from durable_nb.views.detail import detail_of
+from durable_nb.views.panels import panel_of
+from durable_nb.views.shown import Shown, kernel_shell
+from durable_nb.views.sources import RunSource
+from durable_nb.views.text import plain, run_summary
+from durable_nb.views.widget import Action, View
+
+if TYPE_CHECKING:
+    from durable_nb.client import Durable
+
+TABS = ("graph", "timeline", "log")
+
+
+class RunView(View):
+    """A run as it happens.
+
+    Attributes:
+        tab: the tab that is shown, ``"graph"``, ``"timeline"`` or ``"log"``; kept for whoever draws the view again.
+
+    Example:
+        >>> RunView(durable, "01K…")  # doctest: +SKIP
+    """
+
+    _esm = web.module("run.mjs")
+    _css = web.styles("run.css", "graph.css", "timeline.css")
+    tab = traitlets.Unicode("graph").tag(sync=True)
+
+    def __init__(self, durable: Durable, run: str, *, tab: str = "graph") -> None:
+        self.run = run
+        source = RunSource(run)
+        self._run_source = source
+        self.shown: list[Shown] = []
+        super().__init__(durable, source)
+        self.tab = tab
+
+    def _ipython_display_(self) -> None:
+        """Show it in the running cell of a kernel, with a still picture for when it is gone."""
+        shell = kernel_shell()
+        if shell is None:
+            raise NotImplementedError  # by which IPython knows that the text is to be shown
+        Shown(self, self._durable, shell)
+
+    def __repr__(self) -> str:
+        return self.read(lambda connection: plain(run_summary(detail_of(connection, self.run, now=time.time()))))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:  # type: ignore[override]
+        return {"text/plain": repr(self)}
+
+    def actions(self) -> Mapping[str, Action]:
+        """Give what a person can do with the run."""
+        return {
+            "expand": self._expand,
+            "unfold": self._unfold,
+            "panel": self._panel,
+            "cancel": self._cancel,
+            "answer": self._answer,
+        }
+
+    def _expand(self, *, run: int, is_open: bool) -> None:
+        self._run_source.expand(int(run), bool(is_open))
+        self.look_again()
+
+    def _unfold(self, *, group: str, page: int | None) -> None:
+        self._run_source.unfold(str(group), page if page is None else max(0, int(page)))
+        self.look_again()
+
+    def _panel(self, *, number: int) -> dict[str, Any]:
+        return self.read(lambda connection: panel_of(connection, int(number)))
+
+    def _cancel(self) -> bool:
+        return self._durable.runs.cancel(self.run, reason="cancelled in the run's view")
+
+    def _answer(self, *, question: str, value: Any) -> None:
+        self._durable.inbox.answer(question, value)

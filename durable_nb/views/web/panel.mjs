@@ -1,0 +1,182 @@
+// The panel beside the graph: everything about the node that was opened, as text.
+
+import { h, replace } from "./dom.mjs";
+import { leftOf, waitWords } from "./nodes.mjs";
+import { sign, stateOf } from "./states.mjs";
+import { counted, duration, moment } from "./words.mjs";
+
+const AGAIN_MS = 700;
+
+/** Make the panel. `left` is called when it has closed. */
+export function sidePanel(host, left) {
+  const body = h("div", { class: "dnb-side-body" });
+  const title = h("span", { class: "dnb-title" });
+  const shut = h("button", { type: "button", class: "dnb-shut", "aria-label": "Close", title: "Close (Escape)", click: () => close() }, "✕");
+  const element = h("aside", { class: "dnb-side", "aria-label": "Details", tabindex: "-1", hidden: true }, h("div", { class: "dnb-side-head" }, title, h("span", { class: "dnb-space" }), shut), body);
+  let one = null;
+  let version = 0;
+  let late = null;
+
+  function close() {
+    if (!one) return;
+    one = null;
+    clearTimeout(late);
+    late = null;
+    element.hidden = true;
+    left();
+  }
+
+  async function load() {
+    const wanted = (version += 1);
+    late = null;
+    try {
+      const panel = await host.perform("panel", { number: one.item.number });
+      if (wanted === version && one) drawRun(panel);
+    } catch (error) {
+      if (wanted === version) replace(body, h("p", { class: "dnb-error" }, error.message));
+    }
+  }
+
+  function drawRun(panel) {
+    const scroll = body.scrollTop;
+    const [created, started, finished] = panel.times;
+    const opened = new Map([...body.querySelectorAll("details")].map((part) => [part.dataset.of, part.open]));
+    const part = (name, note, open, ...content) => {
+      const details = h("details", { "data-of": name, open: opened.get(name) ?? open }, h("summary", {}, name, note ? h("span", { class: "dnb-num" }, ` ${note}`) : null), content);
+      return details;
+    };
+    replace(title, panel.task);
+    replace(
+      body,
+      h("p", { class: "dnb-facts" }, h("span", { class: `dnb-pill dnb-${stateOf(panel.state).colour}` }, sign(panel.state), stateOf(panel.state).word), h("span", { class: "dnb-id" }, panel.id)),
+      h("dl", { class: "dnb-times" }, fact("created", moment(created, { exact: true })), started === null ? null : fact("started", moment(started, { exact: true })), finished === null ? null : fact("finished", `${moment(finished, { exact: true })} (${duration(finished - (started ?? created))})`), panel.attempt > 1 ? fact("attempt", panel.attempt) : null, panel.entered > 1 ? fact("entered", counted(panel.entered, "time")) : null, panel.version ? fact("version", panel.version) : null),
+      panel.blocked ? h("p", { class: "dnb-error" }, panel.blocked) : null,
+      panel.error ? errorPart(panel) : null,
+      part("Input", "", true, h("pre", {}, panel.input)),
+      panel.output === null ? null : part("Output", "", true, h("pre", {}, panel.output)),
+      panel.metadata ? part("Metadata", "", false, h("pre", {}, panel.metadata)) : null,
+      panel.line_count ? part("Log", counted(panel.line_count, "line"), true, h("div", { class: "dnb-mini" }, panel.lines.map(logLine))) : null,
+      panel.checkpoint_count ? part("Checkpoints", String(panel.checkpoint_count), false, h("ol", { class: "dnb-checkpoints" }, panel.checkpoints.map(checkpointLine))) : null,
+    );
+    body.scrollTop = scroll;
+  }
+
+  function errorPart(panel) {
+    const [type, message, trace] = panel.error;
+    return h("div", { class: "dnb-failure" }, h("p", { class: "dnb-error" }, h("b", {}, type), `: ${message}`), trace ? h("pre", { class: "dnb-trace" }, traceLines(trace)) : null);
+  }
+
+  function drawWait() {
+    const { item } = one;
+    replace(title, item.question ?? "Waits");
+    replace(
+      body,
+      h("p", { class: "dnb-facts" }, h("span", { class: `dnb-pill dnb-${stateOf(item.state).colour}` }, sign(item.state), stateOf(item.state).word), h("span", { class: "dnb-id" }, `checkpoint ${item.node ?? ""}`)),
+      h("dl", { class: "dnb-times" }, fact("since", moment(item.at, { exact: true })), item.to ? fact("until", `${moment(item.to, { exact: true })} (${duration(item.to - item.at)})`) : null),
+      item.conditions ? null : h("p", {}, item.ask ?? counted(item.total ?? 0, "wait")),
+      item.conditions ? h("p", {}, waitWords(item).map(([, text]) => text).join(""), " ", h("span", { class: "dnb-num" }, leftOf(item, host.now()))) : null,
+      (item.conditions ?? []).map((condition) => [
+        condition.due ? h("p", { class: "dnb-num" }, `${condition.name}: due ${moment(condition.due, { exact: true })}`) : null,
+        condition.problem ? h("p", { class: "dnb-error" }, `The filter failed on the last event: ${condition.problem}`) : null,
+      ]),
+      item.schema ? answerForm(item) : null,
+    );
+  }
+
+  function answerForm(item) {
+    const id = `${host.items.get("run").id}/${item.branch}/${item.node}`;
+    const problem = h("p", { class: "dnb-error", role: "alert" });
+    const send = async (value) => {
+      try {
+        replace(problem);
+        await host.perform("answer", { question: id, value });
+        close();
+      } catch (error) {
+        replace(problem, error.message);
+      }
+    };
+    if (schemaType(item.schema) === "boolean") {
+      return h("div", { class: "dnb-answer" }, h("button", { type: "button", class: "dnb-go", click: () => send(true) }, "Yes"), h("button", { type: "button", click: () => send(false) }, "No"), problem);
+    }
+    const field = h("textarea", { rows: "3", "aria-label": "Answer, as JSON", placeholder: "JSON" });
+    const parse = () => {
+      try {
+        send(JSON.parse(field.value));
+      } catch {
+        replace(problem, "This is no JSON: text stands in double quotes.");
+      }
+    };
+    return h("div", { class: "dnb-answer" }, field, h("button", { type: "button", class: "dnb-go", click: parse }, "Send answer"), problem);
+  }
+
+  return {
+    element,
+    isOpen: () => one !== null,
+    shows: (other) => one !== null && one.id === other.id,
+    close,
+    open(other) {
+      one = other;
+      element.hidden = false;
+      if (one.kind === "wait" || one.kind === "past") drawWait();
+      else if (one.item) {
+        replace(title, one.item.task);
+        replace(body, h("p", { class: "dnb-num" }, "Reading…"));
+        load();
+      } else {
+        replace(title, one.name);
+        replace(body, h("p", {}, one.passed ? one.passed.join(": ") : "This task has not been asked for yet."));
+      }
+      element.focus({ preventScroll: true });
+    },
+    update(items, keys) {
+      if (!one) return;
+      const now = one.kind === "run" && !items.has(one.id) ? items.get("run") : items.get(one.id);
+      if (!now || !(keys.has(one.id) || keys.has("run"))) return;
+      if (one.kind === "wait" || one.kind === "past") {
+        if (now === one.item) return;
+        one = { ...one, kind: now.state === "waiting" ? "wait" : "past", item: now };
+        drawWait();
+      } else if (now.number === one.item.number) {
+        one = { ...one, item: now };
+        late ??= setTimeout(load, AGAIN_MS);
+      }
+    },
+  };
+}
+
+/** The type that a JSON Schema names, "" where it names none. */
+export function schemaType(text) {
+  try {
+    const type = JSON.parse(text)?.type;
+    return typeof type === "string" ? type : "";
+  } catch {
+    return "";
+  }
+}
+
+/** A trace's lines, those of a cell's own source marked: `[class, text]`. */
+export function markedTrace(trace) {
+  let isOwn = false;
+  return trace.split("\n").map((line) => {
+    if (/^\s*File /.test(line)) isOwn = !/site-packages|durable_nb.(engine|tasks|log|client)/.test(line) && !/File "<?frozen/.test(line);
+    else if (!/^\s/.test(line)) isOwn = false;
+    return [isOwn ? "dnb-own" : "", line];
+  });
+}
+
+function traceLines(trace) {
+  return markedTrace(trace).map(([kind, text]) => h("span", { class: kind }, `${text}\n`));
+}
+
+function fact(name, value) {
+  return [h("dt", {}, name), h("dd", {}, value)];
+}
+
+function logLine([at, , level, line, text]) {
+  return h("div", { class: "dnb-said" }, h("time", { title: moment(at, { exact: true }) }, moment(at).slice(11)), h("span", { class: "dnb-num" }, line === null ? "" : `line ${line}`), h("span", { class: "dnb-what" }, level === "INFO" ? "" : `${level.toLowerCase()} `, text));
+}
+
+function checkpointLine([node, kind, ask, line, asked, recorded, state]) {
+  const words = ask.startsWith(kind) ? ask : `${kind} ${ask}`;
+  return h("li", { value: String(node) }, sign(state, { alone: true }), h("span", { class: "dnb-what" }, words), h("span", { class: "dnb-num" }, [line === null ? "" : `line ${line}`, recorded === null ? "open" : duration(recorded - asked)].filter(Boolean).join(" · ")));
+}
