@@ -10,6 +10,7 @@ from durable_nb.client.forms import Group, sync_form
 from durable_nb.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from durable_nb.client.notices import Hook, Notifier
     from durable_nb.log.questions import InboxItem
 
 
@@ -63,21 +64,40 @@ class Inbox(Group):
 
     get = sync_form(aio_get)
 
-    async def aio_answer(self, question: str, value: object, *, by: str | None = None) -> None:
+    async def aio_answer(self, question: str, value: object, *, by: str | None = None, reason: str | None = None) -> None:
         """Answer a question. For a wait for an event it pushes that event.
 
         Args:
             question: its id. value: a JSON value, or a model, that fits `InboxItem.schema`.
-            by: who answers; recorded with the answer.
+            by: who answers, and reason: why; recorded with the answer.
 
         Raises:
-            InputValidationError: the answer does not fit, field by field; the question stays open.
+            InputValidationError: the answer does not fit, field by field (`.fields`); the question stays open.
             AlreadyAnsweredError: somebody was faster. QuestionClosedError: its time is over, or its run has ended.
             UnknownQuestionError: none has this id.
         """
         from durable_nb.engine.asking import answer
 
         engine = self._host.engine
-        await self._on_loop(lambda: answer(engine, question, value, by=by))
+        await self._on_loop(lambda: answer(engine, question, value, by=by, reason=reason))
 
     answer = sync_form(aio_answer)
+
+    def notify(self, hook: Hook) -> Notifier:
+        """Have somebody told of each question that is asked from now on, in whatever process, once in this one.
+
+        Args:
+            hook: is called with the `InboxItem` on a thread of its own, so it may take its time; or a command, as a list: it is given
+                the question as JSON on its standard input, and ``DURABLE_NB_QUESTION``, ``…_QUESTION_ID``, ``…_TASK``, ``…_RUN`` and
+                ``…_ASSIGNEES`` in its environment; no shell sees any of it. It has a minute. What goes wrong is told in a warning.
+
+        Returns:
+            Its ``.stop()`` ends it. While the app object is closed nobody is told; what was asked meanwhile is told afterwards.
+
+        Example:
+            >>> durable.inbox.notify(lambda item: print("asked:", item.question))  # doctest: +SKIP
+            >>> durable.inbox.notify(["notify-send", "A task asks you something"])  # doctest: +SKIP
+        """
+        from durable_nb.client.notices import Notifier
+
+        return Notifier(self._host, hook)
