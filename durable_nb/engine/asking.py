@@ -173,7 +173,7 @@ async def _push(engine: Engine, spot: questions.Spot, item: InboxItem, text: str
 
 def _schema_of(adapter: TypeAdapter[Any]) -> str:
     try:
-        return json.dumps(adapter.json_schema(), sort_keys=True)
+        return json.dumps(adapter.json_schema())  # its fields in the order of the type, as a form shows them
     except PydanticInvalidForJsonSchema as error:
         raise ArgumentError(
             f"The type of the answer has no JSON Schema: {str(error).splitlines()[0]}. Use a pydantic model."

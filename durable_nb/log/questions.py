@@ -57,6 +57,7 @@ FROM wait JOIN run ON run.number = wait.run JOIN checkpoint USING (run, branch, 
 WHERE wait.run = :run AND wait.branch = :branch AND wait.node = :node AND wait.item = 0 AND wait.schema IS NOT NULL"""  # noqa: S608
 
 SPOTS = "SELECT run, branch, node FROM wait INDEXED BY wait_inbox WHERE schema IS NOT NULL AND matched_at IS NULL"
+COUNT = f"SELECT count(*) FROM ({SPOTS} LIMIT ?)"  # noqa: S608
 
 Spot = tuple[int, int, int]  # run, branch, node
 STATUSES = ("open", "answered", "timed out", "withdrawn")
@@ -80,6 +81,7 @@ class InboxItem:
 
     id: str
     run_id: str
+    run_number: int
     task: str
     kind: str
     question: str
@@ -121,6 +123,12 @@ def list_items(
     """Give open questions, the oldest run's first; or those of another status (None: of every one), the newest first."""
     values = {"status": status, "assignee": assignee, "limit": limit, "offset": offset, "now": now}
     return [_item(connection, row) for row in connection.execute(OPEN if status == "open" else LIST, values)]
+
+
+def count_open(connection: sqlite3.Connection, *, most: int) -> int:
+    """Count the open questions, those whose time is over among them until that is recorded; no further than `most` + 1."""
+    [number] = connection.execute(COUNT, (most + 1,)).fetchone()
+    return int(number)
 
 
 def open_spots(connection: sqlite3.Connection) -> set[Spot]:
@@ -192,7 +200,7 @@ def _spot(connection: sqlite3.Connection, name: str) -> Spot | None:
 
 def _item(connection: sqlite3.Connection, row: tuple[Any, ...]) -> InboxItem:
     (
-        _,
+        number,
         branch,
         node,
         status,
@@ -214,6 +222,7 @@ def _item(connection: sqlite3.Connection, row: tuple[Any, ...]) -> InboxItem:
     return InboxItem(
         id=id_of(run_id, branch, node),
         run_id=run_id,
+        run_number=number,
         task=task,
         kind=kind,
         question=loaded(connection, text) or name,

@@ -1,39 +1,19 @@
-"""Showing rich renderables in a cell: as HTML where the frontend shows it, as plain text elsewhere.
-
-Invariant: the HTML is rich's own export, which escapes all text; nothing here puts data into markup. Colours are of middle
-brightness, so that they can be read on light and on dark pages.
-"""
+"""Showing rich renderables in a cell: as HTML where the frontend shows it, as plain text elsewhere."""
 
 from __future__ import annotations
 
-import io
 import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console, RenderableType
-from rich.terminal_theme import TerminalTheme
+from rich.console import RenderableType
+
+from durable_nb.views.still import bundle
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 T = TypeVar("T")
-WIDTH = 120
-# black, red, green, yellow, blue, magenta, cyan, white: readable on white and on black
-COLOURS = [
-    (87, 96, 106),
-    (207, 60, 60),
-    (36, 138, 61),
-    (154, 103, 0),
-    (47, 115, 218),
-    (150, 80, 200),
-    (27, 124, 131),
-    (140, 149, 159),
-]
-THEME = TerminalTheme((255, 255, 255), (36, 41, 47), COLOURS, COLOURS)
-PAGE = (  # it scrolls rather than wraps, so that the branches of a tree stay whole
-    '<pre style="white-space:pre;overflow-x:auto;font:12px/1.4 var(--jp-code-font-family,monospace)">{code}</pre>'
-)
 
 
 def show(shell: InteractiveShell, renderable: RenderableType) -> None:
@@ -71,18 +51,3 @@ class Area:
             return
         self._shell.display_pub.publish(bundle(renderable), transient={"display_id": self._id}, update=self._is_shown)
         self._is_shown = True
-
-
-def bundle(renderable: RenderableType) -> dict[str, str]:
-    """Give a renderable as text/plain and text/html."""
-    plain = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
-    plain.print(renderable)
-    coloured = Console(
-        file=io.StringIO(), width=WIDTH, record=True, color_system="standard", force_terminal=True, force_jupyter=False
-    )
-    coloured.print(renderable)
-    lines = plain.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    return {
-        "text/plain": "\n".join(line.rstrip() for line in lines),
-        "text/html": coloured.export_html(theme=THEME, inline_styles=True, code_format=PAGE),
-    }

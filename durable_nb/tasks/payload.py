@@ -239,7 +239,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 def schema_of(adapter: TypeAdapter[Any]) -> str | None:
     """Give the JSON Schema of a type as JSON text, by which any process can judge a payload; None for `Any`."""
-    return None if adapter is ANY else json.dumps(adapter.json_schema(), sort_keys=True)
+    return None if adapter is ANY else json.dumps(adapter.json_schema())
 
 
 def hint_of(function: Callable[..., Any], name: str) -> Any:

@@ -93,6 +93,11 @@ class Feed:
         subscription.sent, subscription.next_at = None, 0.0
         self._wake.set()
 
+    def look(self, subscription: Subscription) -> None:
+        """Have a view read again though nobody has written: it is to show something else. What differs is sent."""
+        subscription.seen, subscription.next_at = -1, 0.0
+        self._wake.set()
+
     def unsubscribe(self, subscription: Subscription) -> None:
         """Send nothing more, but for what is being sent."""
         with self._lock, contextlib.suppress(ValueError):

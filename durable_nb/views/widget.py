@@ -22,8 +22,11 @@ from pydantic import ValidationError
 from durable_nb.errors import DurableError
 from durable_nb.log.connection import open_sqlite
 from durable_nb.views.feed import Source, Subscription, feed_of
+from durable_nb.views.still import bundle
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from durable_nb.client import Durable
 
 T = TypeVar("T")
@@ -50,6 +53,17 @@ class View(anywidget.AnyWidget):
         A DurableError or a ValueError is told to the page as its sentence; what an action returns is sent, as JSON.
         """
         return {}
+
+    def still(self) -> RenderableType | None:
+        """Give what stands for the view where it does not live: in a saved notebook, and in a terminal."""
+        return None
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        shown = super()._repr_mimebundle_(**options)
+        if shown is None or (picture := self.still()) is None:
+            return shown
+        data, metadata = shown if isinstance(shown, tuple) else (shown, {})
+        return {**data, **bundle(picture)}, metadata
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read something from the log that is not part of the feed, for an action; in one snapshot."""
@@ -89,7 +103,7 @@ class View(anywidget.AnyWidget):
         try:
             value = self.actions()[action](**arguments)
         except (DurableError, ValidationError, ValueError) as error:
-            self.send({"kind": "refused", "id": id_, "message": str(error)})
+            self.send({"kind": "refused", "id": id_, "message": str(error), "fields": getattr(error, "fields", ())})
         except Exception as error:  # whatever it is, the person who clicked is told
             self.send({"kind": "refused", "id": id_, "message": f"{type(error).__name__}: {error}"})
         else:

@@ -169,7 +169,7 @@ class Notebook:
         self.page_errors.clear()  # Notebook 7 has one of its own while it starts
         if theme == "dark":
             self.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-            self.page.wait_for_selector("[data-jp-theme-light=false]")
+            self.page.wait_for_selector("[data-jp-theme-light=false]", state="attached")
 
     def _note(self, url: str) -> None:
         asked, own = urlsplit(url), urlsplit(self.address)

@@ -27,7 +27,7 @@ with open(sys.argv[1], "a") as out:
 def asker(durable: Durable) -> Any:
     @durable.durable_task()
     async def ask(question: str, ctx: DurableContext) -> bool:
-        return await ctx.aio_ask(question, bool, assignees=["ada", "bob"])
+        return bool(await ctx.aio_ask(question, bool, assignees=["ada", "bob"]))
 
     return ask
 

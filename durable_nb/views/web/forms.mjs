@@ -28,6 +28,12 @@ function isTitle(title, name) {
   return typeof title === "string" && title.toLowerCase() !== String(name ?? "").replaceAll("_", " ").toLowerCase();
 }
 
+function labelOf(title, name, depth) {
+  const isItem = typeof name === "number";
+  if (depth > 0 && isTitle(title, name)) return isItem ? `${title} ${name}` : title;
+  return String(name).replaceAll("_", " ");
+}
+
 /** What a field needs, in words beside its label: "0–10", "at most 80 characters". */
 export function hint({ kind, schema }) {
   const { minimum, maximum, exclusiveMinimum: over, exclusiveMaximum: under, multipleOf } = schema;
@@ -69,7 +75,7 @@ export function fieldOf(schema, root, { name = "answer", isNeeded = true, depth 
   const field = {
     kind,
     name,
-    label: isTitle(outer.title, name) && depth > 0 ? outer.title : String(name).replaceAll("_", " "),
+    label: labelOf(outer.title, name, depth),
     help: typeof outer.description === "string" ? outer.description : "",
     example: outer.examples?.[0],
     schema: found,
@@ -194,7 +200,7 @@ function nothing(field, loc, message) {
 
 function numberOf(field, text, loc) {
   const isWhole = field.kind === "integer";
-  if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) return wrong(loc, isWhole ? "a whole number, such as 3" : "a number, such as 1.5");
+  if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) return wrong(loc, isWhole ? "give a whole number, such as 3" : "give a number, such as 1.5");
   if (field.schema.isExact) return exact(field, text, loc);
   if (/^[+-]?\d+$/.test(text) && !Number.isSafeInteger(Number(text))) return fine(BigInt(text.replace("+", "")));
   const value = Number(text);
@@ -216,7 +222,7 @@ function momentOf(kind, { text, zone }) {
 function textOf(field, text, loc) {
   if (text !== "") return fine(text);
   if (field.hasDefault && field.default !== null && field.default !== undefined) return fine("");
-  return nothing(field, loc, "some text");
+  return nothing(field, loc, "give some text");
 }
 
 function gathered(read) {
@@ -236,17 +242,17 @@ export function valueOf(field, draft, loc = []) {
   }
   if (kind === "text") return textOf(field, draft.text, loc);
   if (kind === "json") {
-    if (text === "") return nothing(field, loc, "a JSON value");
+    if (text === "") return nothing(field, loc, "give a JSON value");
     try {
       return fine(JSON.parse(text));
     } catch (error) {
       return wrong(loc, `no JSON: ${error.message}`);
     }
   }
-  if (kind === "integer" || kind === "number") return text === "" ? nothing(field, loc, "a number") : numberOf(field, text, loc);
-  if (kind === "date") return text === "" ? nothing(field, loc, "a date") : fine(text);
-  if (kind === "datetime" || kind === "time") return text === "" ? nothing(field, loc, `a ${kind === "time" ? "time" : "date and time"}`) : fine(momentOf(kind, draft));
-  if (!draft.isGiven) return nothing(field, loc, "needed");
+  if (kind === "integer" || kind === "number") return text === "" ? nothing(field, loc, "give a number") : numberOf(field, text, loc);
+  if (kind === "date") return text === "" ? nothing(field, loc, "give a date") : fine(text);
+  if (kind === "datetime" || kind === "time") return text === "" ? nothing(field, loc, `give a ${kind === "time" ? "time" : "date and time"}`) : fine(momentOf(kind, draft));
+  if (!draft.isGiven) return nothing(field, loc, "this is needed");
   if (kind === "list" || kind === "tuple") {
     const fields = kind === "tuple" ? parts.of(field) : draft.items.map((_, at) => parts.item(field, at));
     const read = draft.items.map((item, at) => valueOf(fields[at], item, [...loc, at]));

@@ -1,0 +1,44 @@
+"""Still pictures of rich renderables: what a page shows without any of our code, and what a terminal shows.
+
+Invariant: the HTML is rich's own export, which escapes all text; nothing here puts data into markup. Colours are of middle
+brightness, so that they can be read on light and on dark pages.
+"""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console, RenderableType
+from rich.terminal_theme import TerminalTheme
+
+WIDTH = 120
+# black, red, green, yellow, blue, magenta, cyan, white: readable on white and on black
+COLOURS = [
+    (87, 96, 106),
+    (207, 60, 60),
+    (36, 138, 61),
+    (154, 103, 0),
+    (47, 115, 218),
+    (150, 80, 200),
+    (27, 124, 131),
+    (140, 149, 159),
+]
+THEME = TerminalTheme((255, 255, 255), (36, 41, 47), COLOURS, COLOURS)
+PAGE = (  # it scrolls rather than wraps, so that the branches of a tree stay whole
+    '<pre style="white-space:pre;overflow-x:auto;font:12px/1.4 var(--jp-code-font-family,monospace)">{code}</pre>'
+)
+
+
+def bundle(renderable: RenderableType) -> dict[str, str]:
+    """Give a renderable as text/plain and text/html."""
+    plain = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
+    plain.print(renderable)
+    coloured = Console(
+        file=io.StringIO(), width=WIDTH, record=True, color_system="standard", force_terminal=True, force_jupyter=False
+    )
+    coloured.print(renderable)
+    lines = plain.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return {
+        "text/plain": "\n".join(line.rstrip() for line in lines),
+        "text/html": coloured.export_html(theme=THEME, inline_styles=True, code_format=PAGE),
+    }
