@@ -97,7 +97,7 @@ def _teller(hook: Hook) -> Callable[[InboxItem], object]:
     if callable(hook):
         return hook
     command = list(hook) if isinstance(hook, list | tuple) else []
-    if not command or not all(isinstance(part, str) for part in command):  # type: ignore[redundant-expr]
+    if not command or not all(isinstance(part, str) for part in command):
         raise ArgumentError(f"notify({hook!r}): give a function of one argument, or a command as a list such as ['say', 'Ada?'].")
     return lambda item: _run(command, item)
 

@@ -75,8 +75,8 @@ class InboxItem:
         assignees: who is meant to answer; empty for anybody.
         asked_at: UTC seconds since 1970. due_at: no answer is taken from then on; None for never.
         status: ``"open"``, ``"answered"``, ``"timed out"``, or ``"withdrawn"`` (the run has ended, or stopped waiting for it).
-        answer: the JSON value that was answered, by `answered_by` (None where not said) at `answered_at` (UTC seconds), for `reason` (None
-            where not said).
+        answer: the JSON value that was answered, by `answered_by` at `answered_at` (UTC seconds), because of `reason`; who and
+            why are None where that was not said.
     """
 
     id: str

@@ -10,8 +10,8 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.errors import DurableError
-from durable_nb.notebook.display import bundle
 from durable_nb.notebook.output import OUTPUT
+from durable_nb.views.still import bundle
 from durable_nb.views.text import RunDetail, run_summary
 from durable_nb.views.words import state_of, visible
 

@@ -29,6 +29,19 @@ PAGE = (  # it scrolls rather than wraps, so that the branches of a tree stay wh
 )
 
 
+class Still:
+    """A picture that a cell shows as it is, and `print` as text."""
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __repr__(self) -> str:
+        return bundle(self._renderable)["text/plain"]
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return bundle(self._renderable)
+
+
 def bundle(renderable: RenderableType) -> dict[str, str]:
     """Give a renderable as text/plain and text/html."""
     plain = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)

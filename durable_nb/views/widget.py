@@ -59,17 +59,20 @@ class View(anywidget.AnyWidget):
         return None
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        shown = super()._repr_mimebundle_(**options)
-        if shown is None or (picture := self.still()) is None:
-            return shown
-        data, metadata = shown if isinstance(shown, tuple) else (shown, {})
-        return {**data, **bundle(picture)}, metadata
+        data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
+        picture = self.still()
+        return data if picture is None else {**data, **bundle(picture)}, metadata
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read something from the log that is not part of the feed, for an action; in one snapshot."""
         with contextlib.closing(open_sqlite(self._durable.path, query_only=True)) as connection:
             connection.execute("BEGIN")
             return work(connection)
+
+    def look(self) -> None:
+        """Have the source read again, since it is to show something else."""
+        if self._subscription is not None:
+            feed_of(self._durable).look(self._subscription)
 
     def close(self) -> None:
         """Take the view from the page and the feed."""
