@@ -38,7 +38,8 @@ function labelOf(title, name, depth) {
 export function hint({ kind, schema }) {
   const { minimum, maximum, exclusiveMinimum: over, exclusiveMaximum: under, multipleOf } = schema;
   const said = [];
-  const span = (low, high, unit = "") => {
+  const span = (low, high, noun = "") => {
+    const unit = noun && ` ${noun}${(high ?? low) === 1 ? "" : "s"}`;
     if (low !== undefined && high !== undefined) said.push(low === high ? `${low}${unit}` : `${low}–${high}${unit}`);
     else if (low !== undefined) said.push(`at least ${low}${unit}`);
     else if (high !== undefined) said.push(`at most ${high}${unit}`);
@@ -47,8 +48,8 @@ export function hint({ kind, schema }) {
   if (over !== undefined) said.push(`more than ${over}`);
   if (under !== undefined) said.push(`less than ${under}`);
   if (multipleOf !== undefined) said.push(`steps of ${multipleOf}`);
-  if (kind === "text") span(schema.minLength || undefined, schema.maxLength, " characters");
-  if (kind === "list") span(schema.minItems || undefined, schema.maxItems, " items");
+  if (kind === "text") span(schema.minLength || undefined, schema.maxLength, "character");
+  if (kind === "list") span(schema.minItems || undefined, schema.maxItems, "item");
   return said.join(", ");
 }
 
