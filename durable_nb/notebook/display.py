@@ -21,6 +21,13 @@ def show(shell: InteractiveShell, renderable: RenderableType) -> None:
     shell.display_pub.publish(bundle(renderable))
 
 
+def show_live(shell: InteractiveShell, view: Any) -> None:
+    """Display a live view in the running cell."""
+    shown = view._repr_mimebundle_()
+    data, metadata = shown if isinstance(shown, tuple) else (shown, {})
+    shell.display_pub.publish(data, metadata)
+
+
 class Shown(list[T]):
     """What a magic has found, as a list that shows itself: at once, and again where a later cell ends in it."""
 
