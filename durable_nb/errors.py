@@ -34,7 +34,18 @@ class UnknownRunError(DurableError):
 
 
 class InputValidationError(DurableError, ValueError):
-    """An input, event payload or answer does not fit its declared type. Nothing was written."""
+    """An input, event payload or answer does not fit its declared type. Nothing was written.
+
+    Attributes:
+        fields: what is wrong where, as far as it is known: the path to a value, such as ``("lines", 0, "amount")``, and why.
+    """
+
+    def __init__(self, message: str, fields: Sequence[tuple[tuple[str | int, ...], str]] = ()) -> None:
+        self.fields = tuple(fields)
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[InputValidationError], tuple[str, tuple[tuple[tuple[str | int, ...], str], ...]]]:
+        return type(self), (str(self), self.fields)
 
 
 class IllegalTaskOutputError(DurableError, TypeError):

@@ -10,7 +10,10 @@ from durable_nb.client.forms import Group, sync_form
 from durable_nb.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from durable_nb.client.notices import Hook, Notifier
     from durable_nb.log.questions import InboxItem
+    from durable_nb.views.inbox_view import InboxView
+    from durable_nb.views.still import Still
 
 
 class Inbox(Group):
@@ -63,21 +66,58 @@ class Inbox(Group):
 
     get = sync_form(aio_get)
 
-    async def aio_answer(self, question: str, value: object, *, by: str | None = None) -> None:
+    async def aio_answer(self, question: str, value: object, *, by: str | None = None, reason: str | None = None) -> None:
         """Answer a question. For a wait for an event it pushes that event.
 
         Args:
             question: its id. value: a JSON value, or a model, that fits `InboxItem.schema`.
-            by: who answers; recorded with the answer.
+            by: who answers, and reason: why; recorded with the answer.
 
         Raises:
-            InputValidationError: the answer does not fit, field by field; the question stays open.
+            InputValidationError: the answer does not fit, field by field (`.fields`); the question stays open.
             AlreadyAnsweredError: somebody was faster. QuestionClosedError: its time is over, or its run has ended.
             UnknownQuestionError: none has this id.
         """
         from durable_nb.engine.asking import answer
 
         engine = self._host.engine
-        await self._on_loop(lambda: answer(engine, question, value, by=by))
+        await self._on_loop(lambda: answer(engine, question, value, by=by, reason=reason))
 
     answer = sync_form(aio_answer)
+
+    def view(self, *, assignee: str | None = None) -> InboxView | Still:
+        """Give the inbox as a live view, with a form for each open question; as text, where there are no widgets.
+
+        Args:
+            assignee: only questions that name this person.
+
+        Example:
+            >>> durable.inbox  # doctest: +SKIP
+            >>> durable.inbox.view(assignee="ada")  # doctest: +SKIP
+        """
+        from durable_nb.views.desk import inbox_of
+
+        return inbox_of(self._host, assignee=assignee)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.view()._repr_mimebundle_(**options)
+
+    def notify(self, hook: Hook) -> Notifier:
+        """Have somebody told of each question that is asked from now on, in whatever process, once in this one.
+
+        Args:
+            hook: is called with the `InboxItem` on a thread of its own, so it may take its time; or a command, as a list: it is
+                given the question as JSON on its standard input, and ``DURABLE_NB_QUESTION``, ``…_QUESTION_ID``, ``…_TASK``,
+                ``…_RUN`` and ``…_ASSIGNEES`` in its environment; no shell sees any of it. It has a minute. What goes wrong is
+                told in a warning.
+
+        Returns:
+            Its ``.stop()`` ends it. While the app object is closed nobody is told; what was asked meanwhile is told afterwards.
+
+        Example:
+            >>> durable.inbox.notify(lambda item: print("asked:", item.question))  # doctest: +SKIP
+            >>> durable.inbox.notify(["notify-send", "A task asks you something"])  # doctest: +SKIP
+        """
+        from durable_nb.client.notices import Notifier
+
+        return Notifier(self._host, hook)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from durable_nb.log.reads import RunFilter
     from durable_nb.log.records import RunView
     from durable_nb.views.run_view import RunView as LiveView
+    from durable_nb.views.runs_view import RunsView
+    from durable_nb.views.still import Still
 
 STATUSES = ("QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 BULK = 200  # runs a transaction, so that a bulk call holds up nobody
@@ -100,6 +102,41 @@ class Runs(Group):
         return await self._read(lambda connection: reads.list_runs(connection, chosen, limit=limit, offset=offset))
 
     list = sync_form(aio_list)
+
+    def table(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        task: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        metadata: Mapping[str, object] | None = None,
+        parent: str | RunRef[Any] | None = None,
+        include_children: bool = False,
+        limit: int = 25,
+    ) -> RunsView | Still:
+        """Give the runs as a live table to filter, sort, cancel and replay; as text, where there are no widgets.
+
+        Args:
+            status, task, since, until, metadata, parent, include_children: as of `list`; filters of the table narrow them.
+            limit: runs a page, 200 at most.
+
+        Example:
+            >>> durable.runs.table(status="FAILED")  # doctest: +SKIP
+        """
+        from durable_nb.views.desk import runs_of
+
+        return runs_of(
+            self._host,
+            status=status,
+            task=task,
+            since=since,
+            until=until,
+            metadata=metadata,
+            parent=None if parent is None else name_of(parent),
+            include_children=include_children,
+            limit=limit,
+        )
 
     async def aio_get_result(self, run: str | RunRef[Any]) -> Any:
         """Wait for the end of a run; give its output."""

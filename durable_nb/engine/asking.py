@@ -31,7 +31,7 @@ from durable_nb.log.waits import Candidate
 from durable_nb.tasks.events import PushedEvent
 from durable_nb.tasks.options import format_duration, parse_duration
 from durable_nb.tasks.payload import check_text, decode, encode, encode_given
-from durable_nb.tasks.schemas import misfit
+from durable_nb.tasks.schemas import Misfit, misfit, misfits
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
@@ -76,42 +76,43 @@ async def ask_person(
     return decode(encode(said["answer"], of="an answer"), adapter, of=f"the answer to '{shorten(question)}'")
 
 
-async def answer(engine: Engine, question: str, value: object, *, by: str | None) -> None:
+async def answer(engine: Engine, question: str, value: object, *, by: str | None, reason: str | None) -> None:
     """Answer a question, or push the event that a typed wait waits for.
 
     Raises:
         UnknownQuestionError, AlreadyAnsweredError, QuestionClosedError: there is nothing to answer.
         InputValidationError: the answer does not fit; the question stays open.
     """
-    text = _given(value, by)
+    text = _given(value, by, reason)
     current = CURRENT.get()
     if isinstance(current, Execution):
-        await _answer_in_task(current, question, text, by=by)
+        await _answer_in_task(current, question, text, by=by, reason=reason)
         return
     spot, item = await engine.reader.run(partial(questions.find, name=question, now=engine.clock.now()))
     if item.status != "open":
         raise questions.closed(item)
     await _refuse_misfit(engine, spot, item, text)
     if item.kind == "event":
-        await _push(engine, spot, item, text, by=by)
+        await _push(engine, spot, item, text, by=by, reason=reason)
         return
 
     def work(connection: sqlite3.Connection) -> list[Completion]:
-        completion = questions.answer(connection, spot, text, by=by, at=engine.clock.now())
+        completion = questions.answer(connection, spot, text, by=by, reason=reason, at=engine.clock.now())
         return [] if completion is None else [completion]
 
     await engine.writer.submit(work, engine.route)
 
 
-def _given(value: object, by: str | None) -> str:
-    if by is not None:
-        check_text(by, of="who answers")
+def _given(value: object, by: str | None, reason: str | None) -> str:
+    for said, of in ((by, "who answers"), (reason, "the reason")):
+        if said is not None:
+            check_text(said, of=of)
     return encode_given(value, of="the answer")
 
 
-async def _answer_in_task(execution: Execution, question: str, text: str, *, by: str | None) -> None:
+async def _answer_in_task(execution: Execution, question: str, text: str, *, by: str | None, reason: str | None) -> None:
     """Answer as a checkpoint: once, in the transaction that records what came of it."""
-    ask = ask_of("answer", f"answer {question}", question, text, by, line=execution.line())
+    ask = ask_of("answer", f"answer {question}", question, text, by, reason, line=execution.line())
     claim, at = execution.claim, execution.engine.clock.now()
 
     def write(connection: sqlite3.Connection, nodes: list[int]) -> list[Completion | None]:
@@ -121,8 +122,8 @@ async def _answer_in_task(execution: Execution, question: str, text: str, *, by:
             spot, item = questions.find(connection, question, now=at)
             if item.kind == "event":
                 raise ArgumentError(f"Question {item.id} waits for an event: push it, with durable.event.aio_push(…).")
-            _refuse(item, misfit(decode(text), json.dumps(item.schema)))
-            answered = questions.answer(connection, spot, text, by=by, at=at)
+            _refuse_unfit(item, text)
+            answered = questions.answer(connection, spot, text, by=by, reason=reason, at=at)
         except DurableError as error:
             outcome = Outcome(failure=Failure.of(error, claim.id))
         return [answered, checkpoints.complete(connection, *place, outcome, at=at)]
@@ -135,28 +136,35 @@ async def _answer_in_task(execution: Execution, question: str, text: str, *, by:
         raise error
 
 
-def _refuse(item: InboxItem, reason: str | None) -> None:
-    if reason is not None:
-        raise InputValidationError(f"The answer to '{shorten(item.question)}' does not fit: {reason}. The question stays open.")
+def _refuse_unfit(item: InboxItem, text: str) -> None:
+    schema = json.dumps(item.schema)
+    if fields := misfits(decode(text), schema):
+        raise _unfit(item, misfit(decode(text), schema) or "", fields)
+
+
+def _unfit(item: InboxItem, why: str, fields: Sequence[Misfit]) -> InputValidationError:
+    said = f"The answer to '{shorten(item.question)}' does not fit: {why}. The question stays open."
+    return InputValidationError(said, fields)
 
 
 async def _refuse_misfit(engine: Engine, spot: questions.Spot, item: InboxItem, text: str) -> None:
-    reason = await asyncio.wrap_future(engine.threads.submit(lambda: misfit(decode(text), json.dumps(item.schema))))
-    _refuse(item, reason)
+    await asyncio.wrap_future(engine.threads.submit(lambda: _refuse_unfit(item, text)))
     adapter = engine.asked.get((spot[0], spot[2])) if item.kind == "ask" else None
     if adapter is not None:
         decode(text, adapter, of=f"The answer to '{shorten(item.question)}'")
 
 
-async def _push(engine: Engine, spot: questions.Spot, item: InboxItem, text: str, *, by: str | None) -> None:
+async def _push(engine: Engine, spot: questions.Spot, item: InboxItem, text: str, *, by: str | None, reason: str | None) -> None:
     """Push the event of a typed wait, having seen that the wait takes it."""
     key = item.event_key or ""
-    metadata: dict[str, object] = {} if by is None else {"answered_by": by}
+    said = {"answered_by": by, "answer_reason": reason}
+    metadata: dict[str, object] = {name: words for name, words in said.items() if words is not None}
     event = AcceptedEvent(seq=0, id="", key=key, scope=item.event_scope, payload=text, metadata="{}", accepted_at=0.0)
     candidate = Candidate((*spot, 0), item.event_filter, None)
     fits, error = await asyncio.wrap_future(engine.threads.submit(lambda: verdict(candidate, event, decode(text), metadata)))
     if not fits:
-        _refuse(item, error or f"its filter, {item.event_filter}, does not take it")
+        why = error or f"its filter, {item.event_filter}, does not take it"
+        raise _unfit(item, why, [((), why)])
     pushed = PushedEvent(key=key, payload=decode(text), scope=item.event_scope, additional_metadata=metadata)
     [report] = await engine.push([new_event(pushed)])
     if item.run_id not in report.matched_runs:
@@ -165,7 +173,7 @@ async def _push(engine: Engine, spot: questions.Spot, item: InboxItem, text: str
 
 def _schema_of(adapter: TypeAdapter[Any]) -> str:
     try:
-        return json.dumps(adapter.json_schema(), sort_keys=True)
+        return json.dumps(adapter.json_schema())  # its fields in the order of the type, as a form shows them
     except PydanticInvalidForJsonSchema as error:
         raise ArgumentError(
             f"The type of the answer has no JSON Schema: {str(error).splitlines()[0]}. Use a pydantic model."

@@ -56,6 +56,9 @@ SELECT wait.run, wait.branch, wait.node, 'open', {COLUMNS}
 FROM wait JOIN run ON run.number = wait.run JOIN checkpoint USING (run, branch, node) LEFT JOIN question USING (run, branch, node)
 WHERE wait.run = :run AND wait.branch = :branch AND wait.node = :node AND wait.item = 0 AND wait.schema IS NOT NULL"""  # noqa: S608
 
+SPOTS = "SELECT run, branch, node FROM wait INDEXED BY wait_inbox WHERE schema IS NOT NULL AND matched_at IS NULL"
+COUNT = f"SELECT count(*) FROM ({SPOTS} LIMIT ?)"  # noqa: S608
+
 Spot = tuple[int, int, int]  # run, branch, node
 STATUSES = ("open", "answered", "timed out", "withdrawn")
 
@@ -72,11 +75,13 @@ class InboxItem:
         assignees: who is meant to answer; empty for anybody.
         asked_at: UTC seconds since 1970. due_at: no answer is taken from then on; None for never.
         status: ``"open"``, ``"answered"``, ``"timed out"``, or ``"withdrawn"`` (the run has ended, or stopped waiting for it).
-        answer: the JSON value that was answered, by `answered_by` (None where not said) at `answered_at` (UTC seconds).
+        answer: the JSON value that was answered, by `answered_by` at `answered_at` (UTC seconds), because of `reason`; who and
+            why are None where that was not said.
     """
 
     id: str
     run_id: str
+    run_number: int
     task: str
     kind: str
     question: str
@@ -88,6 +93,7 @@ class InboxItem:
     answer: Any = None
     answered_by: str | None = None
     answered_at: float | None = None
+    reason: str | None = None
     event_key: str | None = None
     event_scope: str | None = None
     event_filter: str | None = None
@@ -119,6 +125,26 @@ def list_items(
     return [_item(connection, row) for row in connection.execute(OPEN if status == "open" else LIST, values)]
 
 
+def count_open(connection: sqlite3.Connection, *, most: int) -> int:
+    """Count the open questions, those whose time is over among them until that is recorded; no further than `most` + 1."""
+    [number] = connection.execute(COUNT, (most + 1,)).fetchone()
+    return int(number)
+
+
+def open_spots(connection: sqlite3.Connection) -> set[Spot]:
+    """Give where the open questions are asked; those whose time is over are among them until that is recorded."""
+    return set(connection.execute(SPOTS))
+
+
+def at(connection: sqlite3.Connection, spot: Spot, *, now: float) -> InboxItem | None:
+    """Give the question of a place, or None where there is none any more."""
+    values = {**dict(zip(("run", "branch", "node"), spot, strict=True)), "now": now}
+    for sql in (FIND, FIND_WAIT):
+        if (row := connection.execute(sql, values).fetchone()) is not None:
+            return _item(connection, row)
+    return None
+
+
 def find(connection: sqlite3.Connection, name: str, *, now: float) -> tuple[Spot, InboxItem]:
     """Give a question by its id.
 
@@ -126,15 +152,14 @@ def find(connection: sqlite3.Connection, name: str, *, now: float) -> tuple[Spot
         UnknownQuestionError: there is none; an event wait is one only while it is open.
     """
     spot = _spot(connection, name)
-    if spot is not None:
-        values = {**dict(zip(("run", "branch", "node"), spot, strict=True)), "now": now}
-        for sql in (FIND, FIND_WAIT):
-            if (row := connection.execute(sql, values).fetchone()) is not None:
-                return spot, _item(connection, row)
+    if spot is not None and (item := at(connection, spot, now=now)) is not None:
+        return spot, item
     raise UnknownQuestionError(f"No question '{name[:100]}' is in this log, or the event that it waited for has come.")
 
 
-def answer(connection: sqlite3.Connection, spot: Spot, value: str, *, by: str | None, at: float) -> Completion | None:
+def answer(
+    connection: sqlite3.Connection, spot: Spot, value: str, *, by: str | None, at: float, reason: str | None = None
+) -> Completion | None:
     """Record the first answer to a question; give the run's completion.
 
     Args:
@@ -147,7 +172,8 @@ def answer(connection: sqlite3.Connection, spot: Spot, value: str, *, by: str | 
     item = _item(connection, connection.execute(FIND, values).fetchone())
     if item.status != "open":
         raise closed(item)
-    text = f'{{"answer":{value},"by":{json.dumps(by, ensure_ascii=False)},"at":{at!r}}}'
+    who, why = (json.dumps(said, ensure_ascii=False) for said in (by, reason))
+    text = f'{{"answer":{value},"by":{who},"at":{at!r}' + ("}" if reason is None else f',"reason":{why}}}')
     return satisfy(connection, (*spot, 0), stored(connection, text), at=at)
 
 
@@ -174,7 +200,7 @@ def _spot(connection: sqlite3.Connection, name: str) -> Spot | None:
 
 def _item(connection: sqlite3.Connection, row: tuple[Any, ...]) -> InboxItem:
     (
-        _,
+        number,
         branch,
         node,
         status,
@@ -196,6 +222,7 @@ def _item(connection: sqlite3.Connection, row: tuple[Any, ...]) -> InboxItem:
     return InboxItem(
         id=id_of(run_id, branch, node),
         run_id=run_id,
+        run_number=number,
         task=task,
         kind=kind,
         question=loaded(connection, text) or name,
@@ -207,6 +234,7 @@ def _item(connection: sqlite3.Connection, row: tuple[Any, ...]) -> InboxItem:
         answer=said.get("answer"),
         answered_by=said.get("by"),
         answered_at=said.get("at"),
+        reason=said.get("reason"),
         event_key=key,
         event_scope=scope,
         event_filter=expression,

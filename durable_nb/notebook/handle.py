@@ -10,9 +10,9 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.errors import DurableError
-from durable_nb.notebook.display import bundle
 from durable_nb.notebook.output import OUTPUT
 from durable_nb.views.detail import detail_of as read_detail
+from durable_nb.views.still import bundle
 from durable_nb.views.text import RunDetail, run_summary
 from durable_nb.views.words import state_of, visible
 
@@ -114,9 +114,7 @@ def detail_of(durable: Durable, run: str) -> RunDetail:
     """
     engine = durable.engine
     detail: RunDetail = durable.call(
-        lambda: engine.reader.run(
-            lambda connection: read_detail(connection, run, now=engine.clock.now(), shown_lines=SHOWN_LINES)
-        ),
+        lambda: engine.reader.run(lambda connection: read_detail(connection, run, now=engine.clock.now())),
         aio="await durable.runs.aio_get(…)",
     )
     return detail

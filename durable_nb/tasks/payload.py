@@ -112,7 +112,7 @@ def decode(text: str, adapter: TypeAdapter[Any] = ANY, *, of: str = "a payload")
             return value if adapter is ANY else adapter.validate_python(value)
         return from_json(text) if adapter is ANY else _validate_json(text, adapter)
     except ValidationError as error:
-        raise InputValidationError(f"{of} does not fit its type: {explain(error)}") from None
+        raise InputValidationError(f"{of} does not fit its type: {explain(error)}", misfits_of(error)) from None
     except ValueError as error:
         raise InputValidationError(f"{of} is not JSON: {error}.") from None
 
@@ -133,6 +133,11 @@ def explain(error: ValidationError) -> str:
     parts = [f"{'.'.join(map(str, item['loc'])) or 'value'}: {item['msg']}" for item in error.errors(include_url=False)[:5]]
     more = error.error_count() - len(parts)
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "") + "."
+
+
+def misfits_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
+    """Give what a validation error says is wrong: the path to the value, and why."""
+    return [(item["loc"], item["msg"]) for item in error.errors(include_url=False, include_input=False)]
 
 
 def check_text(text: object, *, of: str) -> None:
@@ -240,7 +245,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 def schema_of(adapter: TypeAdapter[Any]) -> str | None:
     """Give the JSON Schema of a type as JSON text, by which any process can judge a payload; None for `Any`."""
-    return None if adapter is ANY else json.dumps(adapter.json_schema(), sort_keys=True)
+    return None if adapter is ANY else json.dumps(adapter.json_schema())
 
 
 def hint_of(function: Callable[..., Any], name: str) -> Any:

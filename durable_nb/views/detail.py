@@ -8,7 +8,7 @@ from durable_nb.log import lines, reads
 from durable_nb.log.records import RunView
 from durable_nb.views.text import RunDetail
 
-SHOWN_LINES = 20
+SHOWN_LINES = 10  # of a run's log, where `%durable log` shows all
 
 
 def detail_of(connection: sqlite3.Connection, run: str | RunView, *, now: float, shown_lines: int = SHOWN_LINES) -> RunDetail:

@@ -95,8 +95,8 @@ class Feed:
         subscription.sent, subscription.next_at = None, 0.0
         self._wake.set()
 
-    def look_again(self, subscription: Subscription) -> None:
-        """Have the source read soon, though the log be as it was: what it is to show has changed."""
+    def look(self, subscription: Subscription) -> None:
+        """Have a view read again though nobody has written: it is to show something else. What differs is sent."""
         subscription.seen, subscription.next_at = -1, 0.0
         self._wake.set()
 

@@ -69,11 +69,11 @@ class RunView(View):
 
     def _expand(self, *, run: int, is_open: bool) -> None:
         self._run_source.expand(int(run), bool(is_open))
-        self.look_again()
+        self.look()
 
     def _unfold(self, *, group: str, page: int | None) -> None:
         self._run_source.unfold(str(group), page if page is None else max(0, int(page)))
-        self.look_again()
+        self.look()
 
     def _panel(self, *, number: int) -> dict[str, Any]:
         return self.read(lambda connection: panel_of(connection, int(number)))

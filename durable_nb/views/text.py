@@ -24,7 +24,6 @@ from durable_nb.views import words
 from durable_nb.views.words import State, brief, counted, duration, moment, state_of, visible, wait_words
 
 WIDTH = 120  # of plain text
-SHOWN_LINES = 10  # of a run's log, where `%durable log` shows all
 FOLD = 5  # checkpoints of one kind in a row that are still shown one by one
 LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red", "DEBUG": "dim"}
 NOTED = {"sleep": "sleep", "event": "event", "wait": "wait", "child": "child", "spawn": "spawned", "result": "result"}

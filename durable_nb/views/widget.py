@@ -22,8 +22,11 @@ from pydantic import ValidationError
 from durable_nb.errors import DurableError
 from durable_nb.log.connection import open_sqlite
 from durable_nb.views.feed import Feed, Source, Subscription, feed_of
+from durable_nb.views.still import bundle
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from durable_nb.client import Durable
 
 T = TypeVar("T")
@@ -52,11 +55,25 @@ class View(anywidget.AnyWidget):
         """
         return {}
 
+    def still(self) -> RenderableType | None:
+        """Give what stands for the view where it does not live: in a saved notebook, and in a terminal."""
+        return None
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
+        picture = self.still()
+        return data if picture is None else {**data, **bundle(picture)}, metadata
+
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read something from the log that is not part of the feed, for an action; in one snapshot."""
         with contextlib.closing(open_sqlite(self._durable.path, query_only=True)) as connection:
             connection.execute("BEGIN")
             return work(connection)
+
+    def look(self) -> None:
+        """Have the source read again, since it is to show something else."""
+        if self._subscription is not None and self._feed is not None:
+            self._feed.look(self._subscription)
 
     def close(self) -> None:
         """Take the view from the page and the feed."""
@@ -86,16 +103,11 @@ class View(anywidget.AnyWidget):
             self._feed.unsubscribe(self._subscription)
             self._subscription = None
 
-    def look_again(self) -> None:
-        """Have the source read soon: what it is to show has changed."""
-        if self._subscription is not None and self._feed is not None:
-            self._feed.look_again(self._subscription)
-
     def _do(self, id_: str, action: str, arguments: dict[str, Any]) -> None:
         try:
             value = self.actions()[action](**arguments)
         except (DurableError, ValidationError, ValueError) as error:
-            self.send({"kind": "refused", "id": id_, "message": str(error)})
+            self.send({"kind": "refused", "id": id_, "message": str(error), "fields": getattr(error, "fields", ())})
         except Exception as error:  # whatever it is, the person who clicked is told
             self.send({"kind": "refused", "id": id_, "message": f"{type(error).__name__}: {error}"})
         else:

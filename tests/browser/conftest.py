@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error as PlaywrightError, Playwright, sync_playwright
+from playwright.sync_api import Browser, Error as PlaywrightError, Playwright, expect, sync_playwright
 
 from tests.browser.lab import Lab, Notebook
 
 SHOTS = Path(__file__).parent / "screenshots"  # git-ignored; looked at by whoever changes a view
+expect.set_options(timeout=20_000)  # a machine may have more to do than this test
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 
 

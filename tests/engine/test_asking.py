@@ -102,9 +102,10 @@ def test_who_answered_and_when_is_recorded(bench: Bench) -> None:
     story = asking(bench)
     item = one(story.durable)
     bench.clock.advance(60)
-    story.durable.inbox.answer(item.id, Verdict(ok=False), by="ada")
+    story.durable.inbox.answer(item.id, Verdict(ok=False), by="ada", reason='too "soon"')
     story.asked(2)
     answered = story.durable.inbox.get(item.id)
+    assert answered.reason == 'too "soon"'
     assert (answered.status, answered.answered_by, answered.answered_at) == ("answered", "ada", bench.clock.now())
     assert answered.answer == {"ok": False, "amount": 0, "note": None}
     assert story.durable.inbox.list() == []
@@ -472,15 +473,18 @@ def test_a_typed_event_wait_is_in_the_inbox_and_an_answer_pushes_its_event(bench
     story.asked(1)
     item = one(story.durable)
     assert (item.kind, item.question, item.event_key, item.event_scope) == ("event", "approve", "approve", "s")
-    with pytest.raises(InputValidationError, match="ok: 1 is not of type 'boolean'"):
+    with pytest.raises(InputValidationError, match="ok: 1 is not of type 'boolean'") as refused:
         story.durable.inbox.answer(item.id, {"ok": 1})
+    assert refused.value.fields == ((("ok",), "1 is not of type 'boolean'"),)
     with pytest.raises(InputValidationError, match=r"its filter, input\.amount < 9, does not take it"):
         story.durable.inbox.answer(item.id, {"ok": True, "amount": 9})
     assert bench.count("event") == 0
-    story.durable.inbox.answer(item.id, {"ok": True, "amount": 8}, by="ada")
+    story.durable.inbox.answer(item.id, {"ok": True, "amount": 8}, by="ada", reason="fine")
     story.asked(2)
     assert story.durable.inbox.list() == []
-    assert bench.rows("SELECT key, scope, metadata FROM event") == [("approve", "s", '{"answered_by":"ada"}')]
+    assert bench.rows("SELECT key, scope, metadata FROM event") == [
+        ("approve", "s", '{"answered_by":"ada","answer_reason":"fine"}')
+    ]
     with pytest.raises(UnknownQuestionError, match="or the event that it waited for has come"):
         story.durable.inbox.answer(item.id, {"ok": True})
     story.push("untyped", 1)

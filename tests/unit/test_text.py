@@ -10,7 +10,7 @@ import pytest
 
 from durable_nb.log.reads import CheckpointView, WaitView
 from durable_nb.log.records import Failure, RunView
-from durable_nb.notebook.display import bundle
+from durable_nb.views.still import bundle
 from durable_nb.views.text import LogState, RunDetail, log_line, run_history, run_summary, runs_table
 from durable_nb.views.words import BY_STATUS, PARKED, WAITING, brief, duration, state_of, visible
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
@@ -12,10 +12,11 @@ from durable_nb.errors import DeclarationError
 from durable_nb.log import lines as said_lines, reads
 from durable_nb.notebook import inspection
 from durable_nb.notebook.arguments import Arguments, choices, metadata_of, plain, within
-from durable_nb.notebook.display import Shown, show
+from durable_nb.notebook.display import Shown, show, show_live
 from durable_nb.notebook.handle import detail_of
 from durable_nb.notebook.verbs.verb import Verb, one_run
 from durable_nb.tasks.durations import parse_duration
+from durable_nb.views.desk import has_widgets
 from durable_nb.views.text import run_history, run_line, run_log, runs_table
 from durable_nb.views.words import brief
 
@@ -54,20 +55,23 @@ def _runs(extension: Extension, given: Namespace) -> Shown[RunView]:
         raise UsageError(f"--status {brief(given.status, 40)} is no status: write {choices(STATUSES)}.")
     limit = within(given.limit, MOST_RUNS)
     durable, clock = session.durable, session.durable.engine.clock
-    found = durable.runs.list(
-        status=given.status and given.status.upper(),
-        task=given.task,
-        since=moment_of(given.since, "--since", clock.now()),
-        until=moment_of(given.until, "--until", clock.now()),
-        metadata=metadata_of(given.metadata, extension.shell.user_ns),
-        event=given.event,
-        include_children=given.children,
-        limit=limit,
-    )
+    filters: dict[str, Any] = {
+        "status": given.status and given.status.upper(),
+        "task": given.task,
+        "since": moment_of(given.since, "--since", clock.now()),
+        "until": moment_of(given.until, "--until", clock.now()),
+        "metadata": metadata_of(given.metadata, extension.shell.user_ns),
+        "include_children": given.children,
+        "limit": limit,
+    }
+    found = durable.runs.list(**filters, event=given.event)
     if not found:
         is_filtered = any((given.status, given.task, given.since, given.until, given.metadata, given.event))
         print("No such run is in the log." if is_filtered else "No run is in the log: start one with %durable run.")
         return Shown(extension.shell, [], None)
+    if given.event is None and has_widgets():
+        show_live(extension.shell, durable.runs.table(**filters))
+        return Shown(extension.shell, found, None)
     waits = session.read(lambda connection: [[] if run.is_ended else reads.list_waits(connection, run.number) for run in found])
     return Shown(extension.shell, found, runs_table(list(zip(found, waits, strict=True)), clock.now()))
 

@@ -8,8 +8,9 @@ from IPython.core.error import UsageError
 
 from durable_nb.log.questions import STATUSES
 from durable_nb.notebook.arguments import INPUT, Arguments, choices, plain, value_of, within
-from durable_nb.notebook.display import Shown
+from durable_nb.notebook.display import Shown, show_live
 from durable_nb.notebook.verbs.verb import Verb
+from durable_nb.views.desk import has_widgets
 from durable_nb.views.questions import inbox_table
 from durable_nb.views.words import brief
 
@@ -35,6 +36,9 @@ def _inbox(extension: Extension, given: Namespace) -> Shown[InboxItem]:
         raise UsageError(f"--status {brief(given.status, 40)} is no status of a question: write {choices((*STATUSES, 'all'))}.")
     status = None if given.status == "all" else given.status
     items = durable.inbox.list(status=status, assignee=given.assignee, limit=within(given.limit, MOST))
+    if status == "open" and has_widgets():
+        show_live(extension.shell, durable.inbox.view(assignee=given.assignee))
+        return Shown(extension.shell, items, None)
     if not items:
         print("No question is open." if status == "open" else "There is no such question.")
         return Shown(extension.shell, [], None)

@@ -19,7 +19,8 @@ export function applied(items, message, count) {
 /**
  * Connect one drawing of a view. `changed(items, keys)` is called with all items (a Map) and a Set of keys, at most once a frame;
  * `lost(message)` when the log cannot be read. Gives `{ perform(action, arguments): Promise, now(): seconds, close() }`: `now` is the kernel's
- * time, since the browser's clock may differ.
+ * time, since the browser's clock may differ. An action that is refused rejects with the kernel's sentence, and, where an input
+ * does not fit its type, with `fields`: `[[path, why], …]`.
  */
 export function connect(model, { changed, lost }) {
   const drawing = `${Date.now()}-${(drawn += 1)}`;
@@ -36,11 +37,11 @@ export function connect(model, { changed, lost }) {
     [frame, keys] = [null, new Set()];
     changed(items, those);
   };
-  const settle = ({ kind, id, value, message }) => {
+  const settle = ({ kind, id, value, message, fields }) => {
     const promise = pending.get(id);
     pending.delete(id);
     if (kind === "done") promise?.resolve(value);
-    else promise?.reject(new Error(message));
+    else promise?.reject(Object.assign(new Error(message), { fields }));
   };
   const take = (message) => {
     if (message.kind === "done" || message.kind === "refused") {
