@@ -238,12 +238,16 @@ class Guard:
 
 
 async def replay(
-    engine: Engine, task: Task[Any], history: History, guard: Guard, enter: type[Replay] = Replay
+    engine: Engine,
+    task: Task[Any],
+    history: History,
+    guard: Guard,
+    enter: Callable[[Engine, Task[Any], History], Replay] = Replay,
 ) -> tuple[Verdict, Replay | None, object]:
     """Replay one history; give the verdict, the execution, and what must be kept alive lest its collection runs more of the code.
 
     Args:
-        enter: the class that replays.
+        enter: makes the execution.
     """
     claim, recorded = history.claim, history.recorded
     execution, guard.what = enter(engine, task, history), ""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.client.forms import Group, R, sync_form
+from durable_nb.client.forms import R, sync_form
+from durable_nb.client.pasts import Pasts
 from durable_nb.client.streams import RunStream
 from durable_nb.errors import DeclarationError, InputValidationError
 from durable_nb.tasks.payload import encode_given
@@ -14,7 +15,6 @@ from durable_nb.tasks.refs import RunRef
 
 if TYPE_CHECKING:
     import builtins
-    import sqlite3
     from collections.abc import Awaitable, Callable, Mapping
 
     from durable_nb.engine.engine import Engine
@@ -27,7 +27,7 @@ STATUSES = ("QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 BULK = 200  # runs a transaction, so that a bulk call holds up nobody
 
 
-class Runs(Group):
+class Runs(Pasts):
     """`durable.runs`: reading runs, and steering them.
 
     A run is named by its id, the start or end of one, ``#number``, its key, or a ref. Inside a durable task, what changes a run
@@ -292,10 +292,6 @@ class Runs(Group):
     evict = sync_form(aio_evict)
 
     # ------------------------------------------------------------ ways
-
-    async def _read(self, work: Callable[[sqlite3.Connection], R]) -> R:
-        engine = self._host.engine
-        return await self._on_loop(lambda: engine.reader.run(work))
 
     async def _steer(self, make: Callable[[Engine], Awaitable[R]]) -> R:
         engine = self._host.engine

@@ -30,6 +30,11 @@ SELECT task, version, kind, options, body, home, signature, created_at FROM defi
 WHERE home = ? AND (task, version) IN (
     SELECT DISTINCT task, version FROM run INDEXED BY run_status WHERE status IN ('QUEUED', 'RUNNING') AND home = ?)"""
 
+# Of a version that several homes have, the one of the home that is asked for first.
+FIND = """
+SELECT task, version, kind, options, body, home, signature, created_at FROM definition
+WHERE task = ? AND version = ? ORDER BY home = ? DESC LIMIT 1"""
+
 UNFINISHED = """
 SELECT task, count(*) FILTER (WHERE parent IS NULL), count(*) FROM run
 WHERE status IN ('QUEUED', 'RUNNING') AND (:home IS NULL OR home = :home) GROUP BY task ORDER BY task"""
@@ -86,6 +91,12 @@ def put(connection: sqlite3.Connection, definition: StoredDefinition) -> None:
 def list_newest(connection: sqlite3.Connection, home: str | None) -> list[StoredDefinition]:
     """Give the newest definition of every task of a home; of every home where that is None."""
     return [StoredDefinition(**dict(zip(COLUMNS, row, strict=True))) for row in connection.execute(NEWEST, {"home": home})]
+
+
+def find(connection: sqlite3.Connection, task: str, version: str, home: str) -> StoredDefinition | None:
+    """Give a version of a task, of this home if it has it."""
+    row = connection.execute(FIND, (task, version, home)).fetchone()
+    return None if row is None else StoredDefinition(**dict(zip(COLUMNS, row, strict=True)))
 
 
 def list_wanted(connection: sqlite3.Connection, home: str) -> list[StoredDefinition]:

@@ -21,6 +21,7 @@ from durable_nb.definitions import (
     bind,
     capture,
     definition_parts,
+    is_signed,
     notes,
     rebuild,
     unbound,
@@ -307,11 +308,7 @@ class Session:
 
     def is_signed(self, row: StoredDefinition, definition: Definition) -> bool:
         """Whether this user's signature covers a definition as it stands in the log, its home and version included."""
-        parts = definition_parts(self.durable.log_id, row.task, row.options, definition)
-        if not self.durable.keyring.verify(row.signature, *parts) or definition.version != row.version:
-            return False
-        said = json.loads(row.options)
-        return bool(said["home"] == row.home and said["kind"] == row.kind)
+        return is_signed(self.durable.keyring, self.durable.log_id, row, definition)
 
     # ------------------------------------------------------------ versions
 
