@@ -40,17 +40,15 @@ Described = tuple[str, str, str]  # type, size, text
 
 
 @dataclass(frozen=True)
-class WalkJob:
-    """One history to walk through.
+class WalkJob(Job):
+    """One history to walk through, and the code.
 
     Attributes:
-        job: the code, and the one history.
         cancel: of the run, if it was asked to be cancelled.
         first: the first node at which frames are wanted.
         values_at: the node and the frame (its place among those that are told) whose locals are given as values.
     """
 
-    job: Job
     cancel: Completion | None = None
     first: int = 1
     values_at: tuple[int, int] | None = None
@@ -220,11 +218,11 @@ def _change(name: str, said: Described, before: Mapping[str, Described] | None) 
 async def _walk(walked: WalkJob, say: Say) -> None:
     guard = Guard()
     try:
-        engine, task = engine_for(walked.job)
+        engine, task = engine_for(walked)
     except (DurableError, Refused) as error:
         say({"end": "not checkable", "reason": str(error), "line": None, "frames": [], "more": 0, "state": "stopped"})
         return
-    [history] = walked.job.histories
+    [history] = walked.histories
     say({"begin": history.claim.number})
     verdict, execution, _ = await replay(
         engine, task, history, guard, lambda engine, task, history: Walk(engine, task, history, walked, say)

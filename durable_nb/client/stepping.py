@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.client.guarded import FIRST_SECONDS, guarded, module_path
-from durable_nb.client.replayer import History, Job
+from durable_nb.client.replayer import History
 from durable_nb.client.stepper import WalkJob
 from durable_nb.definitions import Code, Definition, Keyring, capture, is_signed
 from durable_nb.errors import DurableError, UnknownCheckpointError
@@ -193,7 +193,7 @@ def _span(reader: _Definitions, past: Past, version: str | None, nodes: list[int
         recorded = [_as_of(item, until) for item in past.recorded if item.asked_at < until]
         history = History(past.claim, recorded, past.seeds, past.since)
         cancel = past.cancel if until == float("inf") else None
-        job = WalkJob(Job(past.claim.task, found, [history], module_path()), cancel, min(nodes, default=1))
+        job = WalkJob(past.claim.task, found, [history], module_path(), cancel, min(nodes, default=1))
     return Span(version=version, nodes=nodes, sources=sources, job=job, reason=reason)
 
 
@@ -244,7 +244,8 @@ class _Definitions:
                 None,
                 sources,
                 (
-                    f"The {what} does not carry your signature, so nothing is executed: its source and what was recorded are shown."
+                    f"The {what} does not carry your signature, so nothing is executed: "
+                    "its source and what was recorded are shown."
                 ),
             )
         if definition.lost:
