@@ -93,6 +93,11 @@ class Feed:
         subscription.sent, subscription.next_at = None, 0.0
         self._wake.set()
 
+    def look_again(self, subscription: Subscription) -> None:
+        """Have the source read soon, though the log be as it was: what it is to show has changed."""
+        subscription.seen, subscription.next_at = -1, 0.0
+        self._wake.set()
+
     def unsubscribe(self, subscription: Subscription) -> None:
         """Send nothing more, but for what is being sent."""
         with self._lock, contextlib.suppress(ValueError):

@@ -1,0 +1,72 @@
+"""The live view of one run, in a page: its head, its graph, its timeline and its log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from durable_nb.views import web
+from durable_nb.views.feed import feed_of
+from durable_nb.views.panels import panel_of
+from durable_nb.views.sources import RunSource
+from durable_nb.views.widget import Action, View
+
+if TYPE_CHECKING:
+    from durable_nb.client import Durable
+
+TABS = ("graph", "timeline", "log")
+
+
+class RunView(View):
+    """A run as it happens.
+
+    Attributes:
+        tab: the tab that is shown, ``"graph"``, ``"timeline"`` or ``"log"``; kept for whoever draws the view again.
+
+    Example:
+        >>> RunView(durable, "01K…")  # doctest: +SKIP
+    """
+
+    _esm = web.module("run.mjs")
+    _css = web.styles("run.css")
+    tab = traitlets.Unicode("graph").tag(sync=True)
+
+    def __init__(self, durable: Durable, run: str, *, tab: str = "graph") -> None:
+        self.run = run
+        source = RunSource(run)
+        self._run_source = source
+        super().__init__(durable, source)
+        self.tab = tab
+
+    def actions(self) -> Mapping[str, Action]:
+        """Give what a person can do with the run."""
+        return {
+            "expand": self._expand,
+            "unfold": self._unfold,
+            "panel": self._panel,
+            "cancel": self._cancel,
+            "answer": self._answer,
+        }
+
+    def _look_again(self) -> None:
+        if self._subscription is not None:
+            feed_of(self._durable).look_again(self._subscription)
+
+    def _expand(self, *, run: int, open: bool) -> None:
+        self._run_source.expand(int(run), bool(open))
+        self._look_again()
+
+    def _unfold(self, *, group: str, page: int | None) -> None:
+        self._run_source.unfold(str(group), page if page is None else max(0, int(page)))
+        self._look_again()
+
+    def _panel(self, *, number: int) -> dict[str, Any]:
+        return self.read(lambda connection: panel_of(connection, int(number)))
+
+    def _cancel(self) -> bool:
+        return self._durable.runs.cancel(self.run, reason="cancelled in the run's view")
+
+    def _answer(self, *, question: str, value: Any) -> None:
+        self._durable.inbox.answer(question, value)
