@@ -91,7 +91,7 @@ def _say(value: object, depth: int, room: int) -> str:
     if isinstance(value, type | FunctionType | ModuleType):
         return f"<{'class' if isinstance(value, type) else kind.__name__} {value.__name__}>"
     if f"{kind.__module__}.{kind.__name__}" in SAID_PLAINLY or kind is range:
-        return repr(value)
+        return str(value)
     if isinstance(value, BaseException):
         return f"{kind.__name__}({', '.join(_say(item, depth - 1, room // 2) for item in value.args[:ITEMS])})"
     if table := _table(value):

@@ -217,7 +217,9 @@ class Runs(Pasts):
 
     reset_durable_task = sync_form(aio_reset_durable_task)
 
-    async def aio_fork(self, run: str | RunRef[Any], node_id: int, override: object = None) -> RunRef[Any]:
+    async def aio_fork(
+        self, run: str | RunRef[Any], node_id: int, override: object = None, *, branch_id: int | None = None
+    ) -> RunRef[Any]:
         """Start a new run that shares what a durable run has asked before a checkpoint; the original stays untouched.
 
         Args:
@@ -233,7 +235,7 @@ class Runs(Pasts):
         from durable_nb.engine import steering
 
         text = None if override is None else encode_given(override, of=f"the override of node {node_id}")
-        return await self._steer_to_ref(lambda engine: steering.fork(engine, name_of(run), node_id, text))
+        return await self._steer_to_ref(lambda engine: steering.fork(engine, name_of(run), node_id, text, branch_id))
 
     fork = sync_form(aio_fork)
 

@@ -25,7 +25,7 @@ from durable_nb.engine.context import Context
 from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.engine import Engine
 from durable_nb.engine.loop import Moves
-from durable_nb.errors import DurableError
+from durable_nb.errors import DurableError, IllegalTaskOutputError
 from durable_nb.log.records import Ask, Completion, Recorded
 from durable_nb.tasks.artifacts import ArtifactText
 from durable_nb.tasks.payload import encode
@@ -196,7 +196,9 @@ class Walk(Replay):
                 if room < 0:
                     raise DurableError(f"it is larger than {MOST_VALUE_BYTES // 2**20} MiB, with those before it")
                 values[name] = [str(text), {digest: base64.b64encode(body).decode() for digest, body in parts.items()}]
-            except Exception as error:  # an object that has no form in JSON, or whose own code fails
+            except IllegalTaskOutputError:
+                left_out[name] = f"a {frames.type_name(value)} that has no form in JSON"
+            except Exception as error:  # its own code fails
                 left_out[name] = str(error)
         self._say({"values": values, "left_out": left_out})
         self._judge("goes on", "")

@@ -36,8 +36,11 @@ SELECT origin.number, origin.id, origin.task, origin.status, origin.created_at
 FROM run JOIN run AS origin ON origin.number = run.forked_from WHERE run.number = ?"""
 
 VALUE = """
-SELECT kind, ask, line, asked_at, recorded_at, outcome, error, child, abandoned FROM checkpoint
-WHERE run = ? AND branch = ? AND node = ?"""
+SELECT kind, ask, line, asked_at, recorded_at, outcome, error, abandoned,
+       coalesce((SELECT schema FROM question WHERE question.run = checkpoint.run AND question.branch = checkpoint.branch
+                 AND question.node = checkpoint.node), CASE kind WHEN 'event' THEN conditions ->> '$[0][8]' END),
+       (SELECT task FROM run WHERE number = child), (SELECT id FROM run WHERE number = child)
+FROM checkpoint WHERE run = ? AND branch = ? AND node = ?"""
 
 MOST_FORKS = 200
 
@@ -113,6 +116,7 @@ class Found:
 
     Attributes:
         value: JSON text; None where there is none. error: of a failed one.
+        schema: JSON Schema of the value, where the log knows it. child, child_id: the task and the id of the run it waits for.
     """
 
     branch: int
@@ -125,6 +129,9 @@ class Found:
     value: str | None
     error: Failure | None
     is_abandoned: bool
+    schema: str | None
+    child: str | None
+    child_id: str | None
 
 
 def past_of(connection: sqlite3.Connection, run: RunView, branch: int | None = None) -> Past:
@@ -196,7 +203,7 @@ def find_checkpoint(connection: sqlite3.Connection, run: RunView, branch: int, n
     owner = branch_of(connection, run.number, branch, node)
     if owner is None:
         raise UnknownCheckpointError(f"Run {run.id} of '{run.task}' has no node {node} on branch {branch}.")
-    kind, ask, line, asked_at, recorded_at, value, error, _, abandoned = connection.execute(
+    kind, ask, line, asked_at, recorded_at, value, error, abandoned, schema, child, child_id = connection.execute(
         VALUE, (run.number, owner, node)
     ).fetchone()
     return Found(
@@ -210,4 +217,7 @@ def find_checkpoint(connection: sqlite3.Connection, run: RunView, branch: int, n
         value=loaded(connection, value),
         error=Failure.from_json(error) if error else None,
         is_abandoned=bool(abandoned),
+        schema=schema,
+        child=child,
+        child_id=child_id,
     )

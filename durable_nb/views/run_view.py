@@ -1,4 +1,4 @@
-"""The live view of one run, in a page: its head, its graph, its timeline and its log."""
+"""The live view of one run, in a page: its head, its graph, its timeline, its replay and its log."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ import traitlets
 from durable_nb.views import web
 from durable_nb.views.feed import feed_of
 from durable_nb.views.panels import panel_of
+from durable_nb.views.replaying import Replaying
 from durable_nb.views.sources import RunSource
 from durable_nb.views.widget import Action, View
 
 if TYPE_CHECKING:
     from durable_nb.client import Durable
 
-TABS = ("graph", "timeline", "log")
+TABS = ("graph", "timeline", "replay", "log")
 
 
 class RunView(View):
     """A run as it happens.
 
     Attributes:
-        tab: the tab that is shown, ``"graph"``, ``"timeline"`` or ``"log"``; kept for whoever draws the view again.
+        tab: the tab that is shown, ``"graph"``, ``"timeline"``, ``"replay"`` or ``"log"``; kept for whoever draws the view again.
 
     Example:
         >>> RunView(durable, "01K…")  # doctest: +SKIP
     """
 
     _esm = web.module("run.mjs")
-    _css = web.styles("run.css")
+    _css = web.styles("run.css", "replay.css")
     tab = traitlets.Unicode("graph").tag(sync=True)
 
     def __init__(self, durable: Durable, run: str, *, tab: str = "graph") -> None:
@@ -38,6 +39,7 @@ class RunView(View):
         source = RunSource(run)
         self._run_source = source
         super().__init__(durable, source)
+        self._replaying = Replaying(durable, run, self.read)
         self.tab = tab
 
     def actions(self) -> Mapping[str, Action]:
@@ -48,6 +50,7 @@ class RunView(View):
             "panel": self._panel,
             "cancel": self._cancel,
             "answer": self._answer,
+            **self._replaying.actions(),
         }
 
     def _look_again(self) -> None:

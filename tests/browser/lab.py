@@ -146,7 +146,7 @@ class Notebook:
         self.reload()
         if theme == "dark":
             self.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-            self.page.wait_for_selector("[data-jp-theme-light=false]")
+            self.page.wait_for_selector("[data-jp-theme-light=false]", state="attached")
 
     def _note(self, own: str, url: str) -> None:
         if (

@@ -3,6 +3,7 @@
 import { h, replace } from "./dom.mjs";
 import { connect } from "./live.mjs";
 import { logTab } from "./log.mjs";
+import { replayTab } from "./replay.mjs";
 import { head } from "./runhead.mjs";
 
 /**
@@ -10,7 +11,7 @@ import { head } from "./runhead.mjs";
  * called with all items (a Map) and the keys that changed, while the tab is shown, and once when it comes to be shown. The host is
  * `{ perform(action, arguments): Promise, now(): seconds, items, model, tick(call): undo, live }`; `tick` calls every second while the page is seen.
  */
-export const TABS = [logTab];
+export const TABS = [replayTab, logTab];
 
 const LOST = "The log cannot be read: ";
 let drawings = 0;
