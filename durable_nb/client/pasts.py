@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from durable_nb.client.stepping import Plan, Steps
+    from durable_nb.client.plans import Plan
+    from durable_nb.client.stepping import Steps
     from durable_nb.log.comparing import Comparison
     from durable_nb.log.pasts import Family
 
@@ -138,7 +139,7 @@ class Pasts(Group):
     compare = sync_form(aio_compare)
 
     async def _plan(self, run: str | RunRef[Any], branch: int | None) -> Plan:
-        from durable_nb.client.stepping import plan_of
+        from durable_nb.client.plans import plan_of
         from durable_nb.log import reads
 
         host = self._host

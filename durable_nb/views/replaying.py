@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable_nb.client.stepping import Frame, Plan, Source, Step, Walk, plan_of, values_at
+from durable_nb.client.plans import Plan, Source, plan_of
+from durable_nb.client.stepping import Frame, Step, Walk, values_at
 from durable_nb.errors import DurableError, InputValidationError
 from durable_nb.log import comparing, control, pasts, reads
 from durable_nb.log.branches import last_node
