@@ -56,7 +56,7 @@ def said(step: Step) -> dict[str, str]:
 def test_locals_are_those_at_each_checkpoint_with_what_has_changed(shell: Shell) -> None:
     ran(
         shell,
-        "rows = [Row(a=n) for n in range(input)]\ntotal = 0\nfor row in rows:\n    total += await pause(ctx, row.a)\nreturn total",
+        "rows = [Row(a=n) for n in range(input)]\ntotal = 0\nfor row in rows:\n    total += await pause(ctx, row.a)",
     )
     steps = steps_of(shell)
     assert len(steps) == 4
