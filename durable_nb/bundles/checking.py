@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from durable_nb.bundles.opening import Bundle
+from durable_nb.client.replayer import History, Nowhere, Replay
 from durable_nb.engine.clock import SystemClock
 from durable_nb.engine.durable_context import DurableContext
 from durable_nb.engine.engine import Engine
 from durable_nb.engine.loop import EngineLoop
 from durable_nb.errors import DurableError
 from durable_nb.log.records import RunView
-from durable_nb.notebook.replayer import History, Nowhere, Replay
 from durable_nb.tasks.payload import decode
 from durable_nb.tasks.workflow import Workflow
 

@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import sqlite3
-import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable_nb.backends.processes import environment
+from durable_nb.client.guarded import guarded
+from durable_nb.client.replayer import History, Job, Verdict
 from durable_nb.definitions import Definition
 from durable_nb.definitions.trust import Keyring
 from durable_nb.errors import InertLogError, LogError, UntrustedError
 from durable_nb.log import branches, bundling, checkpoints, reads
 from durable_nb.log.copying import new_file
 from durable_nb.log.definitions import COLUMNS, StoredDefinition, list_newest
-from durable_nb.log.lines import count_lines, list_lines
 from durable_nb.log.queue import as_claim
 from durable_nb.log.records import RunView
 from durable_nb.log.versions import RETURNED
-from durable_nb.notebook.editing import COMMAND
-from durable_nb.notebook.replayer import History, Job, Verdict
+from durable_nb.views.detail import detail_of
 from durable_nb.views.text import RunDetail, run_history
 
 if TYPE_CHECKING:
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DURABLE_RUNS = f"SELECT {RETURNED} FROM run WHERE kind = 'durable_task' ORDER BY number"  # noqa: S608  constants
 DEFINITIONS = "SELECT task, version, kind, options, body, home, signature, created_at FROM definition ORDER BY created_at"
-SHOWN_LINES = 20
 REPLAY_SECONDS = 60.0
 
 TEST = '''"""A recorded run, replayed against the code of today."""
@@ -149,16 +146,7 @@ class Bundle:
         yield from self.read(read)
 
     def _detail(self, connection: sqlite3.Connection) -> RunDetail:
-        run = reads.find_run(connection, f"#{self.info.run}")
-        return RunDetail(
-            run=run,
-            checkpoints=reads.list_checkpoints(connection, run.number),
-            children=reads.count_children(connection, run.number),
-            waits=reads.list_waits(connection, run.number),
-            now=self.info.made_at,
-            lines=list_lines(connection, run.number, limit=SHOWN_LINES),
-            line_count=count_lines(connection, run.number),
-        )
+        return detail_of(connection, f"#{self.info.run}", now=self.info.made_at)
 
     # ------------------------------------------------------------ trusting and replaying
 
@@ -202,15 +190,12 @@ class Bundle:
                 Verdict(number=item.claim.number, kind="not checkable", reason="its code is not in the bundle")
                 for item in histories
             ]
-        job = Job(task, chosen, histories, [""])  # type: ignore[arg-type]
-        try:
-            done = subprocess.run(
-                COMMAND, input=pickle.dumps(job), capture_output=True, env=environment(), timeout=REPLAY_SECONDS, check=False
-            )
-            said = done.stdout
-        except subprocess.TimeoutExpired as error:
-            said = error.stdout or b""
-        verdicts = [Verdict(**what) for line in said.splitlines() if "begin" not in (what := json.loads(line))]
+        job = Job(task, chosen, histories, [""])  # type: ignore[arg-type]  # kinds are text in the log
+        verdicts, ends_at = list[Verdict](), time.monotonic() + REPLAY_SECONDS
+        with guarded("durable_nb.client.replayer", job) as hear:
+            while len(verdicts) < len(histories) and (said := hear(max(0.0, ends_at - time.monotonic()))) is not None:
+                if "begin" not in said:
+                    verdicts.append(Verdict(**said))
         judged = {verdict.number for verdict in verdicts}
         late = [item.claim.number for item in histories if item.claim.number not in judged]
         return verdicts + [Verdict(number=number, kind="not checkable", reason="its replay did not end") for number in late]

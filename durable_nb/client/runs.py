@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from durable_nb.client.forms import Group, R, sync_form
+from durable_nb.client.forms import R, sync_form
+from durable_nb.client.pasts import Pasts
 from durable_nb.client.streams import RunStream
 from durable_nb.errors import DeclarationError, InputValidationError
 from durable_nb.tasks.payload import encode_given
@@ -16,7 +17,6 @@ from durable_nb.tasks.refs import RunRef
 
 if TYPE_CHECKING:
     import builtins
-    import sqlite3
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
@@ -33,7 +33,7 @@ STATUSES = ("QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 BULK = 200  # runs a transaction, so that a bulk call holds up nobody
 
 
-class Runs(Group):
+class Runs(Pasts):
     """`durable.runs`: reading runs, and steering them.
 
     A run is named by its id, the start or end of one, ``#number``, its key, or a ref. Inside a durable task, what changes a run
@@ -275,7 +275,9 @@ class Runs(Group):
 
     reset_durable_task = sync_form(aio_reset_durable_task)
 
-    async def aio_fork(self, run: str | RunRef[Any], node_id: int, override: object = None) -> RunRef[Any]:
+    async def aio_fork(
+        self, run: str | RunRef[Any], node_id: int, override: object = None, *, branch_id: int | None = None
+    ) -> RunRef[Any]:
         """Start a new run that shares what a durable run has asked before a checkpoint; the original stays untouched.
 
         Args:
@@ -291,7 +293,7 @@ class Runs(Group):
         from durable_nb.engine import steering
 
         text = None if override is None else encode_given(override, of=f"the override of node {node_id}")
-        return await self._steer_to_ref(lambda engine: steering.fork(engine, name_of(run), node_id, text))
+        return await self._steer_to_ref(lambda engine: steering.fork(engine, name_of(run), node_id, text, branch_id))
 
     fork = sync_form(aio_fork)
 
@@ -377,10 +379,6 @@ class Runs(Group):
     bundle = sync_form(aio_bundle)
 
     # ------------------------------------------------------------ ways
-
-    async def _read(self, work: Callable[[sqlite3.Connection], R]) -> R:
-        engine = self._host.engine
-        return await self._on_loop(lambda: engine.reader.run(work))
 
     async def _steer(self, make: Callable[[Engine], Awaitable[R]]) -> R:
         engine = self._host.engine

@@ -5,7 +5,7 @@ from durable_nb.definitions.classes import Classes
 from durable_nb.definitions.lint import lint
 from durable_nb.definitions.rebuild import bind, discard, notes, rebuild, unbound
 from durable_nb.definitions.records import Binding, Code, Constant, Definition, FromImport, Import, Lost, Reference
-from durable_nb.definitions.trust import Keyring, definition_parts
+from durable_nb.definitions.trust import Keyring, definition_parts, is_signed
 
 __all__ = [
     "Binding",
@@ -22,6 +22,7 @@ __all__ = [
     "capture",
     "definition_parts",
     "discard",
+    "is_signed",
     "lint",
     "notes",
     "rebuild",

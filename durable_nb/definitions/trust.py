@@ -20,9 +20,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from durable_nb.definitions.records import Definition
 from durable_nb.errors import UntrustedError
+
+if TYPE_CHECKING:
+    from durable_nb.log.definitions import StoredDefinition
 
 _DOMAIN = b"durable_nb signature 1"
 _KEY_BYTES = 32
@@ -143,6 +147,15 @@ def definition_parts(log_id: str, task_name: str, options_json: str, definition:
         >>> keyring.sign(*definition_parts(log_id, "score", options, definition))  # doctest: +SKIP
     """
     return "definition", log_id, task_name, options_json, definition.version, definition.to_json()
+
+
+def is_signed(keyring: Keyring, log_id: str, row: StoredDefinition, definition: Definition) -> bool:
+    """Whether this user's signature covers a definition as it stands in the log, its home, kind and version included."""
+    parts = definition_parts(log_id, row.task, row.options, definition)
+    if not keyring.verify(row.signature, *parts) or definition.version != row.version:
+        return False
+    said = json.loads(row.options)
+    return bool(said["home"] == row.home and said["kind"] == row.kind)
 
 
 def _message(parts: tuple[bytes | str, ...]) -> bytes:

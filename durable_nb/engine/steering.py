@@ -65,20 +65,21 @@ async def reset(engine: Engine, run: str, node: int, branch: int | None) -> dict
     return await _steer(engine, "reset", f"{run} to node {node}", [run, node, branch], change)  # type: ignore[no-any-return]
 
 
-async def fork(engine: Engine, run: str, node: int, override: str | None) -> dict[str, Any]:
+async def fork(engine: Engine, run: str, node: int, override: str | None, branch: int | None = None) -> dict[str, Any]:
     """Fork a run at a node; give the place of the new one."""
     fork_id = new_id()
 
     def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
         found = reads.find_run(connection, run)
-        new = control.prepare_fork(connection, found.number, node, fork_id, is_overridden=override is not None)
-        number = control.fork(connection, found.number, node, signed(engine, new), override=override, at=at)
+        new = control.prepare_fork(connection, found.number, node, fork_id, is_overridden=override is not None, branch=branch)
+        number = control.fork(connection, found.number, node, signed(engine, new), override=override, at=at, branch=branch)
         task = engine.registry.get(found.task)
         if task is not None and task.version not in (None, new.version):  # it goes on with today's code, or with that before
             versions.renew(connection, number, signed(engine, replace(new, version=task.version)), former=new.version, at=at)
         return _place(connection, number), Effects()
 
-    return await _steer(engine, "fork", f"{run} at node {node}", [run, node, override], change)  # type: ignore[no-any-return]
+    parts = [run, node, override, *([] if branch is None else [branch])]
+    return await _steer(engine, "fork", f"{run} at node {node}", parts, change)  # type: ignore[no-any-return]
 
 
 async def retake(engine: Engine, run: str) -> bool:

@@ -256,25 +256,36 @@ def _check_place(connection: sqlite3.Connection, state: _State, node: int, branc
 # ---------------------------------------------------------------- fork
 
 
-def fork(connection: sqlite3.Connection, number: int, node: int, new: NewRun, *, override: str | None, at: float) -> int:
+def fork(
+    connection: sqlite3.Connection,
+    number: int,
+    node: int,
+    new: NewRun,
+    *,
+    override: str | None,
+    at: float,
+    branch: int | None = None,
+) -> int:
     """Make a new run that shares what a run has asked below a node; give its number. The original stays untouched.
 
     Args:
         new: the run to be made; its input, seeds and origin are filled in by `prepare_fork`.
         override: JSON text that replaces the outcome of the node, which is shared then too.
+        branch: whose node it is; the run's present one by default.
     """
     state = _state(connection, number)
+    branch = state.branch if branch is None else branch
     fork_number = runs.create_run(connection, new, at=at, worker=None)
     limit = node + (override is not None)
     (last_seq,) = connection.execute("SELECT last_seq FROM run WHERE number = ?", (number,)).fetchone()
-    origin = {"new": fork_number, "old": number, "branch": first_branch(connection, number, state.branch)}
+    origin = {"new": fork_number, "old": number, "branch": first_branch(connection, number, branch)}
     connection.execute(COPY_FLOOR, origin)  # its mailboxes begin where those of the original did
     connection.execute(COPY_HISTORY, origin)
     connection.execute(COPY_LINEUP, origin)
     connection.execute(COPY_PLACES, origin)
     limits.stand(connection, fork_number)
-    dropped = _cancelled_with(connection, number, state.branch, limit)
-    for checkpoint in load_history(connection, number, state.branch):
+    dropped = _cancelled_with(connection, number, branch, limit)
+    for checkpoint in load_history(connection, number, branch):
         if checkpoint.node >= limit:
             break
         if checkpoint.node in dropped and checkpoint.node != node:
@@ -296,11 +307,13 @@ def fork(connection: sqlite3.Connection, number: int, node: int, new: NewRun, *,
             connection.execute(COPY_MATCHED, place)
             connection.execute(COPY_QUESTIONS, place)
     connection.execute("UPDATE run SET last_seq = ? WHERE number = ?", (last_seq, fork_number))
-    journal(connection, fork_number, at, "forked", {"from": state.id, "branch": state.branch, "node": node, "last_seq": last_seq})
+    journal(connection, fork_number, at, "forked", {"from": state.id, "branch": branch, "node": node, "last_seq": last_seq})
     return fork_number
 
 
-def prepare_fork(connection: sqlite3.Connection, number: int, node: int, new_id: str, *, is_overridden: bool) -> NewRun:
+def prepare_fork(
+    connection: sqlite3.Connection, number: int, node: int, new_id: str, *, is_overridden: bool, branch: int | None = None
+) -> NewRun:
     """Give the record of a fork of a run at a node, which is not signed yet.
 
     Raises:
@@ -308,7 +321,7 @@ def prepare_fork(connection: sqlite3.Connection, number: int, node: int, new_id:
     """
     state = _state(connection, number)
     cut = node + is_overridden
-    place = _check_place(connection, state, node, None, limit=cut, verb="forked")
+    place = _check_place(connection, state, node, branch, limit=cut, verb="forked")
     owner = branch_of(connection, number, place, node)
     (kind,) = connection.execute(
         "SELECT kind FROM checkpoint WHERE run = ? AND branch = ? AND node = ?", (number, owner, node)

@@ -38,6 +38,11 @@ WHERE home = ? AND (task, version) IN (
     SELECT run.task, json_extract(journal.data, '$.from') FROM run INDEXED BY run_status JOIN journal ON journal.run = run.number
     WHERE run.status IN ('QUEUED', 'RUNNING') AND run.home = ? AND journal.kind = 'moved')"""
 
+# Of a version that several homes have, the one of the home that is asked for first.
+FIND_ANYWHERE = """
+SELECT task, version, kind, options, body, home, signature, created_at FROM definition
+WHERE task = ? AND version = ? ORDER BY home = ? DESC LIMIT 1"""
+
 UNFINISHED = """
 SELECT task, count(*) FILTER (WHERE parent IS NULL), count(*) FROM run
 WHERE status IN ('QUEUED', 'RUNNING') AND (:home IS NULL OR home = :home) GROUP BY task ORDER BY task"""
@@ -107,6 +112,12 @@ def list_newest(connection: sqlite3.Connection, home: str | None) -> list[Stored
 def find(connection: sqlite3.Connection, task: str, version: str, home: str) -> StoredDefinition | None:
     """Give a version of a task's definition, or None."""
     row = connection.execute(FIND, (task, version, home)).fetchone()
+    return None if row is None else StoredDefinition(**dict(zip(COLUMNS, row, strict=True)))
+
+
+def find_anywhere(connection: sqlite3.Connection, task: str, version: str, home: str) -> StoredDefinition | None:
+    """Give a version of a task's definition, of this home if it has it, else of another; or None."""
+    row = connection.execute(FIND_ANYWHERE, (task, version, home)).fetchone()
     return None if row is None else StoredDefinition(**dict(zip(COLUMNS, row, strict=True)))
 
 

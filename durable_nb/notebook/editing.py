@@ -11,35 +11,26 @@ Lives on threads of its own; what it needs of the engine, it asks of the engine'
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
-import queue
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-import durable_nb
+from durable_nb.client.guarded import FIRST_SECONDS, guarded, module_path
+from durable_nb.client.replayer import History, Job, Verdict
 from durable_nb.log import branches, checkpoints, versions
 from durable_nb.log.records import Claim
-from durable_nb.notebook.replayer import History, Job, Verdict
 from durable_nb.views.words import brief, counted
 
 if TYPE_CHECKING:
     from durable_nb.notebook.session import Session
 
-COMMAND = (sys.executable, "-P", "-c", "from durable_nb.notebook.replayer import main; main()")
-FIRST_SECONDS = 20.0  # to start and to import what the code needs
 HISTORY_SECONDS = 2.0
 TOTAL_SECONDS = 120.0
 STARTS = 5  # of the process, which is killed at a history that does not end
@@ -167,32 +158,22 @@ class Check:
 
     def _replayed(self, histories: Sequence[History]) -> Iterator[Verdict]:
         """Replay histories in one process, until all are judged or one does not end."""
-        job = Job(self._edit.task, self._session.restorable(), histories, [path for path in sys.path if path] + [""])
-        with subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
-        ) as process:
-            said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-            threading.Thread(target=_read_lines, args=(process, pickle.dumps(job), said), daemon=True).start()
+        job = Job(self._edit.task, self._session.restorable(), histories, module_path())
+        with guarded("durable_nb.client.replayer", job) as hear:
             patience, begun = FIRST_SECONDS, None
-            try:
-                while True:
-                    try:
-                        line = said.get(timeout=patience)
-                    except queue.Empty:
-                        line = None
-                    if line is None:
-                        if begun is not None:
-                            reason = f"its replay did not end within {HISTORY_SECONDS:g} s, or ended its process"
-                            yield Verdict(number=begun, kind="not checkable", reason=reason)
-                        return
-                    what = json.loads(line)
-                    if "begin" in what:
-                        begun, patience = what["begin"], HISTORY_SECONDS
-                    else:
-                        begun, patience = None, HISTORY_SECONDS
-                        yield Verdict(**what)
-            finally:
-                process.kill()
+            while True:
+                what = hear(patience)
+                if what is None:
+                    if begun is not None:
+                        reason = f"its replay did not end within {HISTORY_SECONDS:g} s, or ended its process"
+                        yield Verdict(number=begun, kind="not checkable", reason=reason)
+                    return
+                patience = HISTORY_SECONDS
+                if "begin" in what:
+                    begun = what["begin"]
+                else:
+                    begun = None
+                    yield Verdict(**what)
 
     # ------------------------------------------------------------ moving
 
@@ -290,23 +271,3 @@ def _why(verdict: Verdict) -> str:
     if verdict.kind == "fails":
         return f"the replay fails with {verdict.reason}"
     return f"cannot be checked: {verdict.reason}"
-
-
-def _environment() -> dict[str, str]:
-    """Give the environment of the process, in which this very package is found first."""
-    package = str(Path(durable_nb.__file__).parent.parent)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
-
-
-def _read_lines(process: subprocess.Popen[bytes], job: bytes, said: queue.SimpleQueue[str | None]) -> None:
-    """Hand the job over and read what the process says, on a thread, so that neither side waits for the other."""
-    try:
-        if process.stdin is not None and process.stdout is not None:
-            process.stdin.write(job)
-            process.stdin.close()
-            for line in process.stdout:
-                said.put(line.decode())
-    except (OSError, ValueError):  # it was killed
-        pass
-    finally:
-        said.put(None)

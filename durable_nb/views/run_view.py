@@ -1,4 +1,4 @@
-"""The live view of one run, in a page: its head, its graph, its timeline and its log."""
+"""The live view of one run, in a page: its head, its graph, its timeline, its replay and its log."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import traitlets
 from durable_nb.views import web
 from durable_nb.views.detail import detail_of
 from durable_nb.views.panels import panel_of
+from durable_nb.views.replaying import Replaying
 from durable_nb.views.shown import Shown, kernel_shell
 from durable_nb.views.sources import RunSource
 from durable_nb.views.text import plain, run_summary
@@ -19,21 +20,21 @@ from durable_nb.views.widget import Action, View
 if TYPE_CHECKING:
     from durable_nb.client import Durable
 
-TABS = ("graph", "timeline", "log")
+TABS = ("graph", "timeline", "replay", "log")
 
 
 class RunView(View):
     """A run as it happens.
 
     Attributes:
-        tab: the tab that is shown, ``"graph"``, ``"timeline"`` or ``"log"``; kept for whoever draws the view again.
+        tab: the tab that is shown, ``"graph"``, ``"timeline"``, ``"replay"`` or ``"log"``; kept for whoever draws the view again.
 
     Example:
         >>> RunView(durable, "01K…")  # doctest: +SKIP
     """
 
     _esm = web.module("run.mjs")
-    _css = web.styles("run.css", "graph.css", "timeline.css")
+    _css = web.styles("run.css", "graph.css", "timeline.css", "replay.css")
     tab = traitlets.Unicode("graph").tag(sync=True)
 
     def __init__(self, durable: Durable, run: str, *, tab: str = "graph") -> None:
@@ -42,6 +43,7 @@ class RunView(View):
         self._run_source = source
         self.shown: list[Shown] = []
         super().__init__(durable, source)
+        self._replaying = Replaying(durable, run, self.read)
         self.tab = tab
 
     def _ipython_display_(self) -> None:
@@ -65,6 +67,7 @@ class RunView(View):
             "panel": self._panel,
             "cancel": self._cancel,
             "answer": self._answer,
+            **self._replaying.actions(),
         }
 
     def _expand(self, *, run: int, is_open: bool) -> None:

@@ -4,6 +4,7 @@ import { h, replace } from "./dom.mjs";
 import { graphTab } from "./graph.mjs";
 import { connect } from "./live.mjs";
 import { logTab } from "./log.mjs";
+import { replayTab } from "./replay.mjs";
 import { head } from "./runhead.mjs";
 import { timelineTab } from "./timeline.mjs";
 
@@ -12,7 +13,7 @@ import { timelineTab } from "./timeline.mjs";
  * called with all items (a Map) and the keys that changed, while the tab is shown, and once when it comes to be shown. The host is
  * `{ perform(action, arguments): Promise, now(): seconds, items, model, tick(call): undo, live }`; `tick` calls every second while the page is seen.
  */
-export const TABS = [graphTab, timelineTab, logTab];
+export const TABS = [graphTab, timelineTab, replayTab, logTab];
 
 const LOST = "The log cannot be read: ";
 let drawings = 0;

@@ -5,7 +5,7 @@ order. What the log does not have is never done: an ask beyond the history is wh
 writing, sockets and processes, so code that needs them between checkpoints cannot be checked. Whoever started the process may
 kill it at any moment; it holds no log and nothing else that lasts.
 
-It reads one pickled `Job`, made by its parent, and writes one line of JSON before and after each history.
+It reads one pickled `Job`, made by its parent (see `guarded`), and writes one line of JSON before and after each history.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from durable_nb.client import Durable
+from durable_nb.client.app import Durable
 from durable_nb.definitions import Classes, Definition, bind, rebuild, unbound
 from durable_nb.engine.clock import SystemClock
 from durable_nb.engine.durable_context import DurableContext
@@ -37,7 +37,7 @@ from durable_nb.tasks.task import Kind, Task
 FOREIGN_SECONDS = 0.2  # for what a replay awaits that no checkpoint brings
 MEMORY_BYTES = 4 * 2**30
 CPU_SECONDS = 60
-REFUSED = ("socket.", "subprocess.", "shutil.", "sqlite3.", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.putenv")
+REFUSED = ("socket.", "subprocess.", "shutil.", "sqlite3.", "os.exec", "os.posix_spawn", "os.spawn", "os.fork")
 REFUSED_ALONE = frozenset(
     {"os.system", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink", "os.chmod"}
     | {"os.chown", "os.kill", "os.utime", "pty.spawn", "urllib.Request", "webbrowser.open"}
@@ -177,7 +177,7 @@ def engine_for(job: Job) -> tuple[Engine, Task[Any]]:
     """Make the tasks of a job, and an engine that serves them.
 
     Raises:
-        DurableError: the task cannot be made again.
+        DurableError: the task cannot be made again, or what it refers to.
     """
     nowhere: Any = Nowhere()
     host = Durable(Path(os.devnull))
@@ -200,7 +200,11 @@ def engine_for(job: Job) -> tuple[Engine, Task[Any]]:
             other = task if target == "self" else host.tasks.get(target.removeprefix("task:"))
             if other is not None:
                 bind(task.function, name, other)  # type: ignore[arg-type]
-    return engine, host.tasks[job.task]
+    task = host.tasks[job.task]
+    missing = [target.removeprefix("task:") for target in unbound(task.function).values()]  # type: ignore[arg-type]
+    if missing:
+        raise DurableError(f"the code of {', '.join(missing)} is not kept")
+    return engine, task
 
 
 # ---------------------------------------------------------------- the guard
@@ -233,21 +237,31 @@ class Guard:
 # ---------------------------------------------------------------- replaying
 
 
-async def replay(engine: Engine, task: Task[Any], history: History, guard: Guard) -> tuple[Verdict, object]:
-    """Replay one history; give the verdict, and what must be kept alive lest its collection runs more of the code."""
+async def replay(
+    engine: Engine,
+    task: Task[Any],
+    history: History,
+    guard: Guard,
+    enter: Callable[[Engine, Task[Any], History], Replay] = Replay,
+) -> tuple[Verdict, Replay | None, object]:
+    """Replay one history; give the verdict, the execution, and what must be kept alive lest its collection runs more of the code.
+
+    Args:
+        enter: makes the execution.
+    """
     claim, recorded = history.claim, history.recorded
-    execution, guard.what = Replay(engine, task, history), ""
+    execution, guard.what = enter(engine, task, history), ""
     try:
         value = decode(claim.input, task.input_adapter, of="its input")
     except DurableError as error:
-        return Verdict(number=claim.number, kind="fails", reason=str(error)), None
+        return Verdict(number=claim.number, kind="fails", reason=str(error)), None, None
     run: asyncio.Future[Any] = asyncio.get_running_loop().create_task(execution.run(value, DurableContext(execution, value)))
     ends: list[asyncio.Future[Any]] = [run, execution.verdict]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if guard.what:
         line = _line_of_error(execution, task) or execution.suspended_line()
         reason = f"{_place(line)}needs what a check may not do ({guard.what})"
-        return Verdict(number=claim.number, kind="not checkable", line=line, reason=reason), (execution, run)
+        return Verdict(number=claim.number, kind="not checkable", line=line, reason=reason), execution, run
     divergence = execution.cursor.diverged
     kind, reason = execution.verdict.result() if execution.verdict.done() else ("goes on", "")
     if run.done() and not execution.verdict.done():
@@ -256,10 +270,10 @@ async def replay(engine: Engine, task: Task[Any], history: History, guard: Guard
         if divergence is None and left.error is not None:
             line = _line_of_error(execution, task)
             reason = f"{type(left.error).__name__}: {left.error}" + (f" on line {line}" if line else "")
-            return Verdict(number=claim.number, kind="fails", line=line, reason=reason), (execution, run)
+            return Verdict(number=claim.number, kind="fails", line=line, reason=reason), execution, run
     if divergence is not None:
         there = next((item for item in recorded if item.node == divergence.node_id), None)
-        return Verdict(
+        verdict = Verdict(
             number=claim.number,
             kind="diverges",
             node=divergence.node_id,
@@ -267,9 +281,10 @@ async def replay(engine: Engine, task: Task[Any], history: History, guard: Guard
             asked=divergence.received,
             recorded_line=there.line if there else None,
             line=execution.diverged_line,
-        ), (execution, run)
+        )
+        return verdict, execution, run
     line = execution.suspended_line() if kind == "goes on" else None
-    return Verdict(number=claim.number, kind=kind, line=line, reason=reason), (execution, run)
+    return Verdict(number=claim.number, kind=kind, line=line, reason=reason), execution, run
 
 
 def _line_of_error(execution: Replay, task: Task[Any]) -> int | None:
@@ -287,23 +302,25 @@ async def _work(job: Job, say: Callable[[dict[str, Any]], None]) -> None:
     guard, kept = Guard(), []
     try:
         engine, task = engine_for(job)
-        missing = [target.removeprefix("task:") for target in unbound(task.function).values()]  # type: ignore[arg-type]
-        if missing:
-            raise DurableError(f"the code of {', '.join(missing)} is not kept")
     except (DurableError, Refused) as error:
         for history in job.histories:
             say(asdict(Verdict(number=history.claim.number, kind="not checkable", reason=str(error))))
         return
     for history in job.histories:
         say({"begin": history.claim.number})
-        verdict, alive = await replay(engine, task, history, guard)
+        verdict, *alive = await replay(engine, task, history, guard)
         kept.append(alive)
         say(asdict(verdict))
 
 
 def main() -> None:
+    """Judge histories: the process of the check of an edit."""
+    serve(_work)
+
+
+def serve(work: Callable[[Any, Callable[[dict[str, Any]], None]], Coroutine[Any, Any, None]]) -> None:
     """Read the job, limit what it may take, and work; leave without running what the replays left behind."""
-    job: Job = pickle.load(sys.stdin.buffer)  # noqa: S301  the parent, this user's own kernel, has made it
+    job: Any = pickle.load(sys.stdin.buffer)  # noqa: S301  the parent, this user's own kernel, has made it
     sys.path[:] = job.path
     sys.dont_write_bytecode = True
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -324,7 +341,7 @@ def main() -> None:
 
     with asyncio.Runner(loop_factory=EngineLoop) as runner:
         try:
-            runner.run(_work(job, say))
+            runner.run(work(job, say))
         finally:
             answers.flush()
             os._exit(0)
