@@ -33,8 +33,8 @@ def start(log: Path, *, file: Path | None = None, until_done: bool = False, unti
     said = log.with_name(f"{log.name}-worker.txt")
     command = [sys.executable, "-m", "durable_nb.cli", "worker", *([str(file)] if file else []), "--log", str(log)]
     command += ["--until-done"] * until_done + ["--until-idle"] * until_idle
-    with said.open("ab") as output:
-        begin = output.tell()
+    with os.fdopen(os.open(said, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
+        begin = said.stat().st_size
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -213,6 +213,11 @@ class Dispatcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    @property
+    def in_hand(self) -> int:
+        """How many runs are in memory, or are being written as they ended."""
+        return len(self._tasks)
+
     def stop_claiming(self) -> None:
         """Take up no run from now on."""
         self._is_closed = True

@@ -27,7 +27,7 @@ async def drain(engine: Engine, grace: float) -> int:
     while True:
         for execution in list(engine.executions.values()):
             await engine.dispatcher.evict(execution)
-        left = len(engine.executions) + len(engine.regular_runs)
+        left = engine.dispatcher.in_hand
         if not left or engine.failure is not None or engine.loop.time() >= deadline:
             return left
         await asyncio.sleep(LOOK_SECONDS)
@@ -35,7 +35,8 @@ async def drain(engine: Engine, grace: float) -> int:
 
 async def is_idle(engine: Engine) -> bool:
     """Whether nothing is left to do now: the runs here wait, none is ready, no sleep is due, no event unmatched."""
-    if engine.regular_runs or not all(execution.is_waiting() for execution in engine.executions.values()):
+    waiting = [execution for execution in engine.executions.values() if execution.is_waiting()]
+    if engine.dispatcher.in_hand > len(waiting):
         return False
     return engine.writer.is_idle and not await engine.reader.run(partial(idle.has_work, **_served(engine), at=engine.clock.now()))
 
