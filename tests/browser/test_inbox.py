@@ -115,7 +115,7 @@ def test_questions_are_answered_by_forms(notebook: Callable[..., Notebook], shot
     expect(keep.get_by_text("Sent.")).to_be_visible(timeout=3_000)
     page.page.wait_for_timeout(100)
     told = page.run(2)
-    expect(told).to_contain_text("limit=8")
+    expect(told).to_contain_text("'limit': 8")
     expect(told).to_contain_text("'a & b'")
     expect(told).to_contain_text("reason='seen & checked'")
 

@@ -58,7 +58,7 @@ class Row {
     const [day, time] = row.started_at === null ? ["", ""] : moment(row.started_at).split(" ");
     replace(started, day === moment(this.table.live.now()).split(" ")[0] ? time : day);
     started.title = `${day} ${time}`;
-    replace(data, h("code", {}, row.input), row.result && h("span", { class: "dnb-arrow" }, " → "), row.result && h("code", { class: row.is_bad ? "dnb-bad" : "" }, row.result));
+    replace(data, h("div", { class: "dnb-flow" }, h("code", {}, row.input), row.result && h("span", { class: "dnb-arrow" }, "→"), row.result && h("code", { class: row.is_bad ? "dnb-bad" : "" }, row.result)));
     replace(metadata, row.metadata && h("code", {}, row.metadata));
     for (const cell of [data, metadata, key]) cell.title = cell.textContent;
     this.tick(this.table.live.now());
