@@ -134,6 +134,8 @@ class _Definitions:
         run = self._run
         if run.kind == "task":
             return None, (), "A regular task has no checkpoints: it runs from its start to its end."
+        if past.recorded and past.recorded[0].kind == "plan":
+            return None, (), "A workflow has no function of its own: what was recorded is shown, and each of its tasks is a run."
         if version is None:
             return self._alive()
         row = stored.find_anywhere(self._connection, run.task, version, run.home)

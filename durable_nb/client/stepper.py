@@ -198,7 +198,7 @@ class Walk(Replay):
                 values[name] = [str(text), {digest: base64.b64encode(body).decode() for digest, body in parts.items()}]
             except IllegalTaskOutputError:
                 left_out[name] = f"a {frames.type_name(value)} that has no form in JSON"
-            except Exception as error:  # its own code fails
+            except (Exception, Refused) as error:  # its own code fails, or does what a replay may not do
                 left_out[name] = str(error)
         self._say({"values": values, "left_out": left_out})
         self._judge("goes on", "")

@@ -52,7 +52,8 @@ class Replaying:
 
     def __init__(self, durable: Durable, run: str, read: Read[Any]) -> None:
         self._durable, self._run, self._read = durable, run, read
-        self._walks: dict[tuple[int, int], Walk] = {}
+        self._plans: dict[tuple[str, int], Plan] = {}
+        self._walks: dict[tuple[str, int], Walk] = {}
 
     def actions(self) -> Mapping[str, Action]:
         """Give what the page can ask for."""
@@ -68,7 +69,7 @@ class Replaying:
     # ------------------------------------------------------------ histories
 
     def _past(self, *, run: str | None = None, branch: int | None = None) -> dict[str, Any]:
-        """Give a history: its checkpoints, source, and family; and begin to walk through it."""
+        """Give a history: its checkpoints, source, and family."""
 
         def look(connection: sqlite3.Connection) -> tuple[Plan, dict[str, Any]]:
             view = reads.find_run(connection, run or self._run)
@@ -76,14 +77,12 @@ class Replaying:
             return plan, _family(connection, view)
 
         plan, family = self._read(look)
-        place = (plan.run.number, plan.past.claim.branch)
-        walk = self._walks.get(place)
-        if walk is None or walk.plan.stamp != plan.stamp:
-            walk = Walk(plan)
-        self._walks.pop(place, None)
-        self._walks[place] = walk
-        for old in list(self._walks)[:-MOST_WALKS]:
-            del self._walks[old]
+        place = (plan.run.id, plan.past.claim.branch)
+        self._plans.pop(place, None)
+        self._plans[place] = plan
+        for old in list(self._plans)[:-MOST_WALKS]:
+            del self._plans[old]
+            self._walks.pop(old, None)
         run_ = plan.run
         return {
             "run": _run(run_),
@@ -107,19 +106,24 @@ class Replaying:
         durable = self._durable
         return plan_of(connection, view, branch, keyring=durable.keyring, log_id=durable.log_id, tasks=list(durable.tasks))
 
-    def _walk(self, run: str, branch: int) -> Walk:
-        found = next(
-            (walk for walk in self._walks.values() if walk.plan.run.id == run and walk.plan.past.claim.branch == branch), None
-        )
-        if found is None:
+    def _planned(self, run: str, branch: int) -> Plan:
+        if (run, branch) not in self._plans:
             self._past(run=run, branch=branch)
-            return self._walk(run, branch)
-        return found
+        return self._plans[run, branch]
 
-    def _positions(self, *, run: str, branch: int, first: int, last: int) -> dict[str, Any]:
+    def _walk(self, run: str, branch: int, last: int, *, to_end: bool) -> Walk:
+        """Give the walk that shows a node, or the end; one through a shorter history will do for a node that it has."""
+        plan, walk = self._planned(run, branch), self._walks.get((run, branch))
+        if walk is not None and not walk.is_done:
+            return walk
+        if walk is None or (walk.plan.stamp != plan.stamp and (to_end or last > max(walk.nodes, default=0))):
+            walk = self._walks[run, branch] = Walk(plan)
+        return walk
+
+    def _positions(self, *, run: str, branch: int, first: int, last: int, end: bool = False) -> dict[str, Any]:
         """Give the positions of nodes as far as they are there, those that show the same folded into one."""
-        walk = self._walk(run, branch)
-        is_done, known = walk.is_done, walk.known  # in this order: what is done is known wholly
+        walk = self._walk(run, branch, last, to_end=end)
+        is_done, is_newest = walk.is_done, walk.plan.stamp == self._planned(run, branch).stamp  # before what is read of it
         stops: list[dict[str, Any]] = []
         before: Step | None = None
         for node in [node for node in walk.nodes if first <= node <= last]:
@@ -133,8 +137,9 @@ class Replaying:
                 break
             stops.append({"first": node, "last": node, **_position(step)})
             before = step
-        end = {**_position(step := walk.step(None)), "state": step.state} if is_done else None
-        return {"stops": stops, "known": known, "done": is_done, "end": end}
+        last_step = walk.step(None)
+        there = {**_position(last_step), "state": last_step.state} if is_done and is_newest else None
+        return {"stops": stops, "done": is_done, "end": there}
 
     def _outcome(self, *, run: str, branch: int, node: int, whole: bool = False) -> dict[str, Any]:
         """Give what was asked at a checkpoint and what was recorded, and whether a fork may change it."""
@@ -179,7 +184,7 @@ class Replaying:
         shell = get_ipython()
         if shell is None:
             raise DurableError("There is no notebook here to put them into: `durable.runs.locals_at(run, node)` gives them.")
-        values, left_out = values_at(self._walk(run, branch).plan, int(node), int(frame))
+        values, left_out = values_at(self._planned(run, branch), int(node), int(frame))
         shell.user_ns[REPLAYED] = Replayed(**values)
         return {"names": list(values), "left_out": {name: brief(why) for name, why in left_out.items()}}
 

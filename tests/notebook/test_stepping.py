@@ -32,7 +32,7 @@ async def f(input: int, ctx):
 def ran(shell: Shell, body: str, *, head: str = HEAD) -> None:
     """Run a task with this body until it has ended or waits."""
     shell.cell(head + "".join(f"    {line}\n" for line in body.splitlines()))
-    shell.cell("run = durable.runs.ref_to(durable.runs.get(f.run(3, wait_for_result=False).workflow_run_id))")
+    shell.cell("run = f.run(3, wait_for_result=False)")
     at_rest(shell)
 
 
@@ -143,11 +143,8 @@ def test_a_history_that_was_continued_as_new_is_walked_with_its_own_input(shell:
 
 def test_each_checkpoint_is_shown_in_the_code_that_the_run_had_there(shell: Shell, capfd: pytest.CaptureFixture[str]) -> None:
     ran(shell, "before = await ctx.aio_now()\nawait ctx.aio_wait_for_event('go')\nreturn await ctx.aio_memo(lambda: 1, int)")
-    cell = (
-        HEAD
-        + "    after = await ctx.aio_now()\n    # a line more\n    await ctx.aio_wait_for_event('go')\n"
-        + "    return await pause(ctx, 2)\n"
-    )
+    body = "    after = await ctx.aio_now()\n    # a line more\n    await ctx.aio_wait_for_event('go')\n    await pause(ctx, 2)\n"
+    cell = HEAD + body
     text = shell.cell(cell).text
     wait_until(lambda: "1 unfinished run goes on" in text + capfd.readouterr().out, what="the check of the edit")
     shell.cell("%emit go")
@@ -240,3 +237,14 @@ def test_a_script_walks_with_the_functions_of_its_own_process(folder: Path) -> N
     with Durable(folder / "script.db") as durable:
         steps = durable.runs.step_through("#1")
         assert "neither in the log nor in this process" in steps.at(1).reason
+
+
+def test_regular_tasks_and_workflows_say_why_there_is_nothing_to_replay(shell: Shell) -> None:
+    shell.cell("@durable.task()\ndef once(input: int, ctx) -> int:\n    return 1")
+    shell.cell("flow = durable.workflow(name='flow')\n@flow.task()\ndef part(input, ctx):\n    return {'a': 1}")
+    shell.cell("once.run(1)\nflow.run({})")
+    durable = shell.names["durable"]
+    assert durable.runs.step_through("#1")[-1].reason.startswith("A regular task has no checkpoints")
+    steps = durable.runs.step_through("#2")
+    assert steps.at(2).reason.startswith("A workflow has no function of its own")
+    assert steps.at(2).recorded.outcome is not None

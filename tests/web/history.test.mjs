@@ -56,12 +56,12 @@ test("the tree puts each branch and fork below the one that it leaves", () => {
     { branch: 2, parent: 1, cut: 4, reason: "retry", last: 6 },
     { branch: 3, parent: 0, cut: 1, reason: "continued as new", last: 2 },
   ];
-  const forks = [{ id: "01ABCDEFG", branch: 2, node: 5, state: "completed", last: 8 }];
+  const forks = [{ id: "01ABCDEFG", number: 9, branch: 2, node: 5, state: "completed", last: 8 }];
   const lanes = history.lanes({ id: "R", branch: 3 }, 3, { branches, forks, origin: null });
   assert.deepEqual(lanes.map((lane) => [lane.label, lane.note, lane.depth, lane.cut]), [
     ["branch 1", "", 0, 0],
     ["branch 2", "retry at 4", 1, 4],
-    ["fork 01AB…EFG", "completed, at 5", 2, 5],
+    ["fork #9", "at 5, completed", 2, 5],
     ["branch 3", "continued as new", 0, 0],
   ]);
   assert.deepEqual(lanes.map((lane) => Boolean(lane.isShown)), [false, false, false, true]);

@@ -102,7 +102,8 @@ def _show(extension: Extension, given: Namespace) -> None:
 
 def _graph_options(parser: Arguments) -> None:
     one_run(parser)
-    parser.add_argument("--tab", choices=("graph", "timeline", "log"), default="graph", help="what is shown first (graph)")
+    tabs = ("graph", "timeline", "replay", "log")
+    parser.add_argument("--tab", choices=tabs, default="graph", help="what is shown first (graph)")
 
 
 def _graph(extension: Extension, given: Namespace) -> LiveView:

@@ -133,8 +133,6 @@ export function keyPlace(key, place, count) {
   return key in moves ? Math.max(0, Math.min(count, place + moves[key])) : null;
 }
 
-const short = (id) => `${id.slice(0, 4)}…${id.slice(-3)}`;
-
 /**
  * The lanes of a run's tree: its origin, its branches and its forks, each below the one that it leaves, as
  * `{ key, label, note, run, branch, cut, last, depth, isShown }`.
@@ -142,8 +140,8 @@ const short = (id) => `${id.slice(0, 4)}…${id.slice(-3)}`;
 export function lanes(run, branch, family) {
   const found = [];
   if (family.origin) {
-    const { id, node, state } = family.origin;
-    found.push({ key: `o${id}`, label: `origin ${short(id)}`, note: `forked here at ${node}`, run: id, branch: family.origin.branch, cut: 0, last: family.origin.last, depth: 0, isShown: false, state });
+    const { id, number, node, state } = family.origin;
+    found.push({ key: `o${id}`, label: `origin #${number}`, note: `forked here at ${node}`, run: id, branch: family.origin.branch, cut: 0, last: family.origin.last, depth: 0, isShown: false, state });
   }
   const base = family.origin ? 1 : 0;
   const add = (one, depth) => {
@@ -153,7 +151,7 @@ export function lanes(run, branch, family) {
     for (const child of family.branches) if (child.branch !== 1 && child.parent === one.branch && child.branch !== one.branch) add(child, depth + 1);
     for (const fork of family.forks) {
       if (fork.branch !== one.branch) continue;
-      found.push({ key: `f${fork.id}`, label: `fork ${short(fork.id)}`, note: `${fork.state}, at ${fork.node}`, run: fork.id, branch: null, cut: fork.node, last: fork.last, depth: depth + 1, isShown: false, state: fork.state });
+      found.push({ key: `f${fork.id}`, label: `fork #${fork.number}`, note: `at ${fork.node}, ${fork.state}`, run: fork.id, branch: null, cut: fork.node, last: fork.last, depth: depth + 1, isShown: false, state: fork.state });
     }
   };
   for (const one of family.branches) if (one.branch === 1 || one.parent === 0) add(one, base);

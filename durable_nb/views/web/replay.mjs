@@ -10,7 +10,7 @@ import { counted } from "./words.mjs";
 
 const PLAY_MS = 800;
 const AGAIN_MS = 150;
-const FRESH_MS = 500;
+const FRESH_MS = 2000; // between two readings of a history that grows, or ten times what one takes
 const AROUND = 24;
 
 function button(label, sign, click, more = {}) {
@@ -31,6 +31,7 @@ function make(host) {
   let timer = null;
   let stale = null;
   let isClosed = false;
+  let pause = FRESH_MS;
   const outcomes = new Map();
 
   const back = button("Step back", "◀", () => go(place - 1));
@@ -66,9 +67,11 @@ function make(host) {
   async function load() {
     stale = null;
     const mine = (asked += 1);
+    const begun = Date.now();
     try {
       const found = await host.perform("past", wanted ?? {});
       if (mine !== asked || isClosed) return;
+      pause = Math.max(FRESH_MS, 10 * (Date.now() - begun));
       take(found);
     } catch (error) {
       if (mine === asked) fail(error);
@@ -82,7 +85,8 @@ function make(host) {
     checkpoints = found.checkpoints.map(checkpoint);
     outcomes.clear();
     source.forget();
-    [stops, end, isDone] = [[], null, false];
+    [end, isDone] = [null, false];
+    stops = isSame ? stops.filter((stop) => stop.frames.length) : [];
     if (!isSame) [place, chosen] = [0, null];
     else if (wasLast) place = checkpoints.length;
     place = Math.min(place, checkpoints.length);
@@ -119,14 +123,14 @@ function make(host) {
   let isAsking = false;
 
   async function fetchPositions() {
-    if (isAsking || isClosed || !past || isDone && has(place)) return;
+    if (isAsking || isClosed || !past) return;
     isAsking = true;
     const mine = asked;
     const near = Math.min(place, checkpoints.length - 1);
     const first = checkpoints[Math.max(0, near - AROUND)]?.node ?? 0;
     const last = checkpoints[Math.min(checkpoints.length - 1, near + 2 * AROUND)]?.node ?? 0;
     try {
-      const got = await host.perform("positions", { ...of(), first, last });
+      const got = await host.perform("positions", { ...of(), first, last, end: place >= checkpoints.length });
       if (mine === asked) {
         stops = withStops(stops, got.stops);
         isDone = got.done;
@@ -137,11 +141,11 @@ function make(host) {
       if (mine === asked) locals.wait(error.message);
     }
     isAsking = false;
-    if (!isClosed && !has(place)) setTimeout(fetchPositions, isDone ? 0 : AGAIN_MS);
+    if (!isClosed && !has(place)) setTimeout(fetchPositions, AGAIN_MS);
   }
 
   const position = (at) => (at >= checkpoints.length ? end : stopAt(stops, checkpoints[at].node));
-  const has = (at) => Boolean(position(at)) || (isDone && at >= checkpoints.length);
+  const has = (at) => Boolean(position(at));
 
   async function fetchOutcome(node, whole = false) {
     const mine = asked;
@@ -302,7 +306,7 @@ function make(host) {
     /** The run has got on: read its history again, not more often than is of use. */
     update(items, keys) {
       if (!past || !keys.has("run") || wanted && wanted.run !== items.get("run")?.id) return;
-      stale ??= setTimeout(load, FRESH_MS);
+      stale ??= setTimeout(load, pause);
     },
     close() {
       isClosed = true;
