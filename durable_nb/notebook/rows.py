@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from durable_nb.client import Durable
-from durable_nb.definitions import Definition, definition_parts
+from durable_nb.definitions import Definition, definition_parts, trust
 from durable_nb.errors import DeclarationError, LogError
 from durable_nb.log.definitions import StoredDefinition
 from durable_nb.tasks.conditions import Condition, ParentCondition, SleepCondition, UserEventCondition
@@ -90,11 +90,7 @@ def sign(durable: Durable, row: StoredDefinition) -> bytes:
 
 def is_signed(durable: Durable, row: StoredDefinition, definition: Definition) -> bool:
     """Whether this user's signature covers a definition as it stands in the log, its home and version included."""
-    parts = definition_parts(durable.log_id, row.task, row.options, definition)
-    if not durable.keyring.verify(row.signature, *parts) or definition.version != row.version:
-        return False
-    said = json.loads(row.options)
-    return bool(said["home"] == row.home and said["kind"] == row.kind)
+    return trust.is_signed(durable.keyring, durable.log_id, row, definition)
 
 
 # ---------------------------------------------------------------- a workflow's shape

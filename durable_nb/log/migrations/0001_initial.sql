@@ -101,7 +101,6 @@ CREATE INDEX run_status ON run (status, number);
 CREATE INDEX run_task ON run (task, number);
 CREATE INDEX run_blocked ON run (task) WHERE blocked_reason IS NOT NULL;
 CREATE INDEX run_created ON run (created_at);
-CREATE INDEX run_forked ON run (forked_from, number) WHERE forked_from IS NOT NULL;
 CREATE INDEX run_due ON run (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX run_lineup ON run (lineup, gate, priority DESC, number) WHERE lineup IS NOT NULL;
 CREATE UNIQUE INDEX run_event ON run (event, task) WHERE event IS NOT NULL AND forked_from IS NULL;  -- an event starts one run of a task
