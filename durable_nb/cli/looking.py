@@ -15,7 +15,7 @@ from durable_nb.cli.outcomes import CommandError
 from durable_nb.cli.place import Place, reading
 from durable_nb.cli.screen import console, runs_picture
 from durable_nb.cli.shapes import details_json, dumps, run_json
-from durable_nb.client.runs import make_filter
+from durable_nb.client.choosing import make_filter
 from durable_nb.errors import DeclarationError
 from durable_nb.log import details, lines, reads
 from durable_nb.log.records import RunView

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.client import trusting
 from durable_nb.client.cel import CEL
 from durable_nb.client.cron import Crons
 from durable_nb.client.events import Events
@@ -29,7 +30,7 @@ from durable_nb.client.streams import RunStream
 from durable_nb.client.upkeep import Upkeep
 from durable_nb.engine.current import CURRENT, LIVING
 from durable_nb.engine.muting import MUTING
-from durable_nb.errors import DeclarationError, EngineStoppedError, InertLogError, SyncCallError
+from durable_nb.errors import DeclarationError, EngineStoppedError, SyncCallError
 from durable_nb.log.connection import Durability, prepare
 from durable_nb.log.redacting import Redaction
 from durable_nb.tasks.options import make_options
@@ -239,7 +240,7 @@ class Durable:
         from durable_nb.engine.engine import Engine
         from durable_nb.engine.thread import EngineThread
 
-        self.log_id = self._open_log()
+        self.log_id = trusting.open_log(self.path, self.keyring)
         thread = EngineThread()
         engine = Engine(
             self.path,
@@ -266,38 +267,16 @@ class Durable:
             raise
         self._engine = engine
 
-    def _open_log(self) -> str:
-        """Create or check the log; refuse one that this user has not made or trusted."""
-        self.keyring.sign("")  # a key that cannot be read or made is said before a log is made that nobody could trust
-        log_id, is_new = prepare(self.path)
-        if is_new:
-            self.keyring.remember(log_id, self.path)
-        elif not self.keyring.knows(log_id):
-            raise InertLogError(
-                f"The log {self.path} was not made by this user, so nothing of it is executed. Look at what is in it, "
-                "then say `%durable trust`, or durable.trust() in a script."
-            )
-        return log_id
-
     def trust(self) -> None:
         """Take the log into this user's list of known logs, so that its runs are executed."""
         log_id, _ = prepare(self.path)
         self.keyring.remember(log_id, self.path)
 
     def _sign(self, run: NewRun | Claim) -> bytes | None:
-        return self.keyring.sign("run", self.log_id, run.id, run.task, run.version or "", run.input)
+        return trusting.signature_of(self.keyring, self.log_id, run)
 
     def _refuse(self, claim: Claim, task: Task[Any]) -> str | None:
-        """Give why restored code may not be executed for a run: this user did not sign the run. Called on the engine's loop."""
-        if not task.is_restored:
-            return None
-        parts = ("run", self.log_id, claim.id, claim.task, claim.version or "", claim.input)
-        if claim.signature is not None and self.keyring.verify(claim.signature, *parts):
-            return None
-        return (
-            f"It does not carry this user's signature, so the restored code of '{task.name}' is not executed for it: "
-            f"run the cell that defines '{task.name}', then `%durable retake {claim.id}`."
-        )
+        return trusting.refusal_of(self.keyring, self.log_id, claim, task)
 
     def open(self) -> Durable:
         """Open the log and let its runs go on; else the first use does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.client.choosing import name_of
 from durable_nb.client.forms import Group, R, sync_form
 from durable_nb.errors import DurableError
 from durable_nb.tasks.refs import RunRef
@@ -94,7 +95,7 @@ class Pasts(Group):
         """Give the branches of a run, the runs that were forked from it, and the one that it was forked from."""
         from durable_nb.log import pasts, reads
 
-        return await self._look(lambda connection: pasts.family_of(connection, reads.find_run(connection, _name(run))))
+        return await self._look(lambda connection: pasts.family_of(connection, reads.find_run(connection, name_of(run))))
 
     family = sync_form(aio_family)
 
@@ -122,7 +123,7 @@ class Pasts(Group):
         from durable_nb.log import comparing, pasts, reads
 
         def read(connection: sqlite3.Connection) -> Comparison:
-            runs = [reads.find_run(connection, _name(run)) for run in (first, first if second is None else second)]
+            runs = [reads.find_run(connection, name_of(run)) for run in (first, first if second is None else second)]
             found = [
                 pasts.past_of(connection, run, branch) for run, branch in zip(runs, (first_branch, second_branch), strict=True)
             ]
@@ -146,7 +147,7 @@ class Pasts(Group):
         return await self._look(
             lambda connection: plan_of(
                 connection,
-                reads.find_run(connection, _name(run)),
+                reads.find_run(connection, name_of(run)),
                 branch,
                 keyring=host.keyring,
                 log_id=host.log_id,
@@ -169,7 +170,3 @@ class Pasts(Group):
                 connection.execute("COMMIT")
 
         return await self._read(read)
-
-
-def _name(run: str | RunRef[Any]) -> str:
-    return run.workflow_run_id if isinstance(run, RunRef) else run

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from durable_nb.client.choosing import choose, make_filter, name_of
 from durable_nb.client.forms import R, sync_form
 from durable_nb.client.pasts import Pasts
 from durable_nb.client.streams import RunStream
-from durable_nb.errors import DeclarationError, InputValidationError
 from durable_nb.tasks.payload import encode_given
 from durable_nb.tasks.refs import RunRef
 
@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
     from durable_nb.log.details import RunDetails
     from durable_nb.log.lines import Line
-    from durable_nb.log.reads import RunFilter
     from durable_nb.log.records import RunView
     from durable_nb.views.run_view import RunView as LiveView
     from durable_nb.views.runs_view import RunsView
     from durable_nb.views.still import Still
 
-STATUSES = ("QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 BULK = 200  # runs a transaction, so that a bulk call holds up nobody
 
 
@@ -387,55 +385,3 @@ class Runs(Pasts):
     async def _steer_to_ref(self, make: Callable[[Engine], Awaitable[dict[str, Any]]]) -> RunRef[Any]:
         place = await self._steer(make)
         return RunRef(self._host, place["id"], place["number"], place["task"])
-
-
-def name_of(run: str | RunRef[Any]) -> str:
-    """Give what names a run."""
-    return run.workflow_run_id if isinstance(run, RunRef) else run
-
-
-def choose(runs: Sequence[str | RunRef[Any]] | None, call: str, **filters: Any) -> list[str] | RunFilter:
-    """Give the runs of a bulk call: names, or a filter.
-
-    Raises:
-        DeclarationError: both are given, or none.
-    """
-    is_filtered = any(value is not None for value in filters.values())
-    if (runs is not None) == is_filtered:
-        raise DeclarationError(
-            f"{call} takes either runs or filters (status, task, since, until, metadata, event): with neither it would be all."
-        )
-    if isinstance(runs, str | RunRef):
-        raise DeclarationError(f"{call} takes a list of runs: `{call}([run])`.")
-    return make_filter(**filters) if runs is None else [name_of(run) for run in runs]
-
-
-def make_filter(
-    *,
-    status: str | Sequence[str] | None,
-    since: datetime | None,
-    until: datetime | None,
-    metadata: Mapping[str, object] | None,
-    **rest: Any,
-) -> RunFilter:
-    """Check what runs are chosen by.
-
-    Raises:
-        InputValidationError: a status that there is not, or a time without zone.
-    """
-    from durable_nb.log.reads import RunFilter
-
-    statuses = None if status is None else (status,) if isinstance(status, str) else tuple(status)
-    for name in statuses or ():
-        if name not in STATUSES:
-            raise InputValidationError(f"status={name!r} is unknown: give {', '.join(STATUSES)}.")
-    for which, moment in (("since", since), ("until", until)):
-        if moment is not None and (moment.tzinfo is None):
-            raise InputValidationError(f"{which}={moment!r}: give a datetime with a time zone, for example datetime.now(UTC).")
-    return RunFilter(
-        status=statuses,
-        since=since.timestamp() if since else None,
-        until=until.timestamp() if until else None,
-        metadata=None if metadata is None else encode_given(dict(metadata), of="the metadata"),
-        **rest,
-    )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from durable_nb.client.runs import STATUSES, make_filter
+from durable_nb.client.choosing import STATUSES, make_filter
 from durable_nb.errors import ArgumentError
 from durable_nb.log import listing, reads
 from durable_nb.log.listing import Query
