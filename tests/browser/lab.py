@@ -197,7 +197,9 @@ class Notebook:
 
     def output(self, index: int) -> Locator:
         """Give the output area of a cell."""
-        return self.page.locator(".jp-Notebook-cell").nth(index).locator(".jp-Cell-outputArea")
+        return (
+            self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-cell").nth(index).locator(".jp-Cell-outputArea")
+        )
 
     def restart(self) -> None:
         """Restart the kernel."""
