@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -20,6 +21,10 @@ from playwright.sync_api import Browser, Locator, Page
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120.0
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false"},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # else cells that are out of sight are not in the page, nor counted
+}
 MODULES = {"lab": "jupyterlab", "notebook": "notebook"}
 KINDS = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}
 PAGES = {"lab": "lab/tree", "notebook": "notebooks"}
@@ -95,9 +100,10 @@ class Lab:
         }
         environment = os.environ | {name: str(state / place) for name, place in places.items()}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        notices = state / "settings" / "@jupyterlab" / "apputils-extension"
-        notices.mkdir(parents=True)
-        (notices / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}', encoding="utf-8")
+        for plugin, settings in SETTINGS.items():
+            path = state / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(settings), encoding="utf-8")
         self._log = (self.folder / "lab.log").open("wb")
         options = [
             "--no-browser",
@@ -191,7 +197,9 @@ class Notebook:
 
     def output(self, index: int) -> Locator:
         """Give the output area of a cell."""
-        return self.page.locator(".jp-Notebook-cell").nth(index).locator(".jp-Cell-outputArea")
+        return (
+            self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-cell").nth(index).locator(".jp-Cell-outputArea")
+        )
 
     def restart(self) -> None:
         """Restart the kernel."""
