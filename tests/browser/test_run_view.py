@@ -135,7 +135,7 @@ def test_keys_alone_and_a_narrow_dark_page_do(notebook: Callable[..., Notebook],
     keys.press("End")
     expect(nodes(view, re.compile("^waits for go"))).to_be_focused()
     assert view.locator("[role=treeitem][tabindex='0']").count() == 1
-    room = view.locator(".dnb-scroll").evaluate("(e) => [e.scrollWidth, e.clientWidth]")
+    room = view.locator(".dnb-graph-scroll").evaluate("(e) => [e.scrollWidth, e.clientWidth]")
     assert room[0] <= room[1], "a narrow graph is not scrolled sideways"
     view.screenshot(path=shot("graph"))
     tab = view.get_by_role("tab", name="Graph")

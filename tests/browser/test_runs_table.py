@@ -89,7 +89,7 @@ def test_runs_are_found_chosen_and_steered(notebook: Callable[..., Notebook], sh
     table.get_by_role("button", name="OK", exact=True).click()
     rows.nth(3).focus()
     page.page.keyboard.press("Enter")
-    expect(table.locator(".dnb-panel pre")).to_contain_text("waits <img src=x")
+    expect(table.locator(".dnb-runs-panel pre")).to_contain_text("waits <img src=x")
     page.page.keyboard.press("Escape")
     expect(rows.nth(3)).to_be_focused()
 

@@ -64,3 +64,11 @@ def test_a_module_is_joined_with_what_it_imports_once(monkeypatch: pytest.Monkey
         shown = joined.replace("export default $a.$default;", "console.log($a.$default.value);")
         done = subprocess.run([NODE, "-e", shown], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == "3\n"
+
+
+def test_no_class_is_styled_by_two_sheets() -> None:
+    """All sheets of a page apply to all views in it, so a name in two of them would dress one view's parts as the other's."""
+    named = {path.name: set(re.findall(r"\.(dnb-[\w-]+)", path.read_text(encoding="utf-8"))) for path in WEB.glob("*.css")}
+    shared = named.pop("theme.css")
+    twice = {name for sheet, names in named.items() for other in named if other != sheet for name in names & named[other]}
+    assert twice - shared == set()

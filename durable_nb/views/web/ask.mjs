@@ -47,8 +47,8 @@ export function factsOf(question, open) {
   const run = `${question.task} #${question.number}`;
   const element = h(
     "div",
-    { class: "dnb-facts" },
-    open ? h("button", { type: "button", class: "dnb-link", title: `Show run ${question.run}`, click: open }, run) : h("span", {}, run),
+    { class: "dnb-inbox-facts" },
+    open ? h("button", { type: "button", class: "dnb-inbox-link", title: `Show run ${question.run}`, click: open }, run) : h("span", {}, run),
     age,
     time,
     h("span", {}, whom(question)),
@@ -123,7 +123,7 @@ export function askForm(host, question, { sent, later } = {}) {
     { class: "dnb-ask-form", novalidate: true, autocomplete: "off", "aria-label": `Answer: ${question.question.slice(0, 200)}`, "data-lm-suppress-shortcuts": "true", submit, keydown: keys },
     question.schema === null && h("div", { class: "dnb-help" }, "The type of this answer is too large for a form: give it as JSON."),
     form.element,
-    h("div", { class: "dnb-field dnb-sender" }, h("span", { class: "dnb-label" }, "answered by"), h("div", { class: "dnb-line" }, name, reason)),
+    h("div", { class: "dnb-field dnb-sender" }, h("span", { class: "dnb-label" }, "answered by"), h("div", { class: "dnb-form-line" }, name, reason)),
     h("div", { class: "dnb-acts" }, send, later && h("button", { type: "button", click: later }, "Later"), message),
   );
   return {

@@ -27,7 +27,7 @@ export function comparison({ picked, closed }) {
     "section",
     { class: "dnb-compare", "aria-label": "Comparison", hidden: true },
     h("div", { class: "dnb-pane-head" }, words, h("span", { class: "dnb-space" }), h("button", { type: "button", click: () => jump() }, "First difference"), h("button", { type: "button", click: () => closed() }, "Close")),
-    h("div", { class: "dnb-row dnb-row-head", "aria-hidden": "true" }, h("span", {}), h("span", {}), left, right),
+    h("div", { class: "dnb-replay-row dnb-row-head", "aria-hidden": "true" }, h("span", {}), h("span", {}), left, right),
     list,
     detail,
   );
@@ -91,7 +91,7 @@ export function comparison({ picked, closed }) {
 
   function line(one, place) {
     const set = { role: "option", id: `${id}-${place}`, "aria-selected": String(place === at), click: () => (place === at || one.kind === "folded" ? open(place) : select(place)) };
-    const kind = `dnb-row dnb-row-${one.kind}${place === at ? " dnb-row-at" : ""}`;
+    const kind = `dnb-replay-row dnb-row-${one.kind}${place === at ? " dnb-row-at" : ""}`;
     const element =
       one.kind === "folded"
         ? h("div", { ...set, class: kind, "aria-label": `${counted(one.count, "checkpoint")} the same, open with Enter` }, h("span", {}, "⋯"), h("span", { class: "dnb-num" }, ""), h("span", { class: "dnb-num" }, `${one.node}–${one.last}: ${counted(one.count, "checkpoint")} the same`))

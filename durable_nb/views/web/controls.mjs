@@ -90,7 +90,7 @@ export function formOf(schema, { name = "answer", touched } = {}) {
       "div",
       { class: "dnb-field" },
       isGroup ? h("span", { class: "dnb-label", id: ids.label }, said) : h("label", { class: "dnb-label", for: ids.control }, said),
-      h("div", { class: "dnb-entry" }, h("div", { class: "dnb-line" }, control, remove), help, error),
+      h("div", { class: "dnb-entry" }, h("div", { class: "dnb-form-line" }, control, remove), help, error),
     );
   }
 
@@ -107,7 +107,7 @@ export function formOf(schema, { name = "answer", touched } = {}) {
       });
     }
     const said = [part.label, hint(part) && h("span", { class: "dnb-hint" }, ` ${hint(part)}`)];
-    const legend = h("legend", {}, given ? h("label", { class: "dnb-check" }, given, said, h("span", { class: "dnb-hint" }, " optional")) : said, remove);
+    const legend = h("legend", {}, given ? h("label", { class: "dnb-form-check" }, given, said, h("span", { class: "dnb-hint" }, " optional")) : said, remove);
     const box = h("fieldset", { class: "dnb-group", "aria-describedby": ids.error }, legend);
     form.places.push({ loc, error, control: box });
     if (part.help) box.append(h("div", { class: "dnb-help" }, part.help));
@@ -192,7 +192,7 @@ export function formOf(schema, { name = "answer", touched } = {}) {
     const { format, pattern, maxLength } = part.schema;
     if (part.kind === "json") return area(part, draft, loc, ids, { class: "dnb-json", placeholder: "JSON", spellcheck: "false" });
     if (format === "password") return input(part, draft, loc, ids, { type: "password", autocomplete: "off" });
-    if (format || pattern || maxLength <= 60) return input(part, draft, loc, ids, { class: format === "uuid" ? "dnb-code" : "" });
+    if (format || pattern || maxLength <= 60) return input(part, draft, loc, ids, { class: format === "uuid" ? "dnb-form-code" : "" });
     return area(part, draft, loc, ids, {});
   }
 
@@ -228,7 +228,7 @@ export function formOf(schema, { name = "answer", touched } = {}) {
     const zones = [["local", `your time (UTC${here === "Z" || here === "+00:00" ? "" : here})`], ["Z", "UTC"], ["", "no time zone"]];
     if (!zones.some(([zone]) => zone === draft.zone)) zones.push([draft.zone, `UTC${draft.zone}`]);
     const zone = h("select", { "aria-label": `Time zone of ${part.label}` }, zones.map(([value, words]) => h("option", { value }, words)));
-    return h("div", { class: "dnb-line", role: "group" }, control, bind(zone, draft, loc, "zone"));
+    return h("div", { class: "dnb-form-line", role: "group" }, control, bind(zone, draft, loc, "zone"));
   }
 
   function radios(names, index, loc, take) {
@@ -279,7 +279,7 @@ export function formOf(schema, { name = "answer", touched } = {}) {
       const control = controlOf(inner, own, loc, ids);
       control.removeAttribute("data-focus");
       if (!control.hasAttribute("role")) control.setAttribute("aria-label", part.label);
-      return h("div", { class: "dnb-line", role: "group" }, select, control);
+      return h("div", { class: "dnb-form-line", role: "group" }, select, control);
     }
     const body = own.isGiven === false ? [] : bodyOf(inner, own, loc);
     return h("div", { class: "dnb-union", role: "group" }, select, h("div", { class: "dnb-group" }, body));

@@ -10,7 +10,7 @@ export function forkForm({ sent }) {
   const title = h("h4", {});
   const note = h("p", { class: "dnb-num" });
   const change = h("input", { type: "checkbox", change: () => turn() });
-  const changeLabel = h("label", { class: "dnb-check" }, change, "with another value for what it gave");
+  const changeLabel = h("label", { class: "dnb-replay-check" }, change, "with another value for what it gave");
   const field = h("textarea", { rows: "6", spellcheck: "false", "aria-label": "Value, as JSON", keydown });
   const problem = h("p", { class: "dnb-error", role: "alert" });
   const go = h("button", { type: "button", class: "dnb-go", click: () => send() }, "Start the fork");

@@ -15,7 +15,7 @@ const MARGIN = 12;
 function make(host) {
   const edges = s("svg", { class: "dnb-edges", "aria-hidden": "true" });
   const canvas = h("div", { class: "dnb-canvas", role: "tree", "aria-label": "Graph of the run" }, edges);
-  const scroll = h("div", { class: "dnb-scroll" }, canvas);
+  const scroll = h("div", { class: "dnb-graph-scroll" }, canvas);
   const side = sidePanel(host, () => focus(current));
   const element = h("div", { class: "dnb-graph", keydown: keyed }, scroll, side.element);
   const drawn = new Map();

@@ -19,10 +19,10 @@ class Card {
     this.form = null;
     this.isSent = false;
     this.facts = factsOf(question, () => inbox.open(question.run));
-    this.toggle = h("button", { type: "button", class: "dnb-answer", "aria-expanded": "false", click: () => this.unfold(true) }, "Answer…");
+    this.toggle = h("button", { type: "button", class: "dnb-inbox-answer", "aria-expanded": "false", click: () => this.unfold(true) }, "Answer…");
     this.body = h("div", { class: "dnb-body" });
     this.title = h("h3", { class: "dnb-question" }, question.question);
-    this.element = h("article", { class: "dnb-ask", "aria-label": question.question.slice(0, 200) }, h("div", { class: "dnb-asked" }, h("div", { class: "dnb-words" }, this.title, this.facts.element), this.toggle), this.body);
+    this.element = h("article", { class: "dnb-ask", "aria-label": question.question.slice(0, 200) }, h("div", { class: "dnb-inbox-asked" }, h("div", { class: "dnb-words" }, this.title, this.facts.element), this.toggle), this.body);
   }
 
   unfold(byHand = false) {
@@ -47,7 +47,7 @@ class Card {
   }
 
   note(words, dismiss) {
-    replace(this.body, h("div", { class: "dnb-note" }, sign(this.isSent ? "completed" : "parked"), h("span", {}, words), dismiss && h("button", { type: "button", click: dismiss }, "Dismiss")));
+    replace(this.body, h("div", { class: "dnb-inbox-note" }, sign(this.isSent ? "completed" : "parked"), h("span", {}, words), dismiss && h("button", { type: "button", click: dismiss }, "Dismiss")));
     this.toggle.hidden = true;
   }
 
@@ -72,14 +72,14 @@ class Inbox {
     this.cards = new Map();
     this.count = h("span", { class: "dnb-pill dnb-wait" });
     this.list = h("div", { class: "dnb-asks" });
-    this.empty = h("p", { class: "dnb-empty" }, "Loading…");
-    this.more = h("p", { class: "dnb-empty", hidden: true });
+    this.empty = h("p", { class: "dnb-inbox-empty" }, "Loading…");
+    this.more = h("p", { class: "dnb-inbox-empty", hidden: true });
     this.said = h("div", { class: "dnb-hidden", role: "status", "aria-live": "polite" });
-    this.lost = h("div", { class: "dnb-error dnb-lost", role: "alert", hidden: true });
+    this.lost = h("div", { class: "dnb-error dnb-inbox-lost", role: "alert", hidden: true });
     this.doneCount = h("span", { class: "dnb-num" });
     this.doneList = h("div", { class: "dnb-done-list", role: "list" });
     this.done = h("details", { class: "dnb-done", hidden: true }, h("summary", {}, "Answered and closed ", this.doneCount), this.doneList);
-    this.panel = h("div", { class: "dnb-panel", hidden: true });
+    this.panel = h("div", { class: "dnb-inbox-panel", hidden: true });
     this.live = connect(model, { changed: (items) => this.draw(items), lost: (message) => this.say(message) });
     el.classList.add("dnb", "dnb-inbox");
     el.setAttribute("data-lm-suppress-shortcuts", "true");
@@ -101,7 +101,7 @@ class Inbox {
     this.panel.hidden = false;
     const close = h("button", { type: "button", click: () => (this.panel.hidden = true) }, "Close");
     const text = h("pre", { tabindex: 0, "aria-label": "The run" }, "Loading…");
-    replace(this.panel, h("div", { class: "dnb-line" }, h("b", {}, "Run "), h("span", { class: "dnb-id" }, run), h("span", { class: "dnb-space" }), close), text);
+    replace(this.panel, h("div", { class: "dnb-form-line" }, h("b", {}, "Run "), h("span", { class: "dnb-id" }, run), h("span", { class: "dnb-space" }), close), text);
     try {
       replace(text, await this.live.perform("open_run", { run }));
     } catch (error) {
@@ -165,8 +165,8 @@ class Inbox {
         "div",
         { class: "dnb-done-row", role: "listitem" },
         sign(STATUS[item.status] ?? item.status),
-        h("div", {}, h("div", { class: "dnb-words" }, item.question), item.status === "answered" && h("div", { class: "dnb-said" }, h("code", {}, item.answer), item.reason && h("span", { class: "dnb-why" }, ` “${item.reason}”`))),
-        h("div", { class: "dnb-facts" }, h("span", {}, `${item.task} #${item.number}`), h("span", {}, said)),
+        h("div", {}, h("div", { class: "dnb-words" }, item.question), item.status === "answered" && h("div", { class: "dnb-inbox-said" }, h("code", {}, item.answer), item.reason && h("span", { class: "dnb-why" }, ` “${item.reason}”`))),
+        h("div", { class: "dnb-inbox-facts" }, h("span", {}, `${item.task} #${item.number}`), h("span", {}, said)),
       );
       return { row, at, item };
     });

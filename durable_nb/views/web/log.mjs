@@ -12,7 +12,7 @@ export function lineKeys(keys) {
 
 function make(host) {
   const list = h("div", { class: "dnb-lines", role: "log", "aria-label": "Log of the run", tabindex: "0" });
-  const note = h("p", { class: "dnb-num dnb-note", hidden: true });
+  const note = h("p", { class: "dnb-num dnb-log-note", hidden: true });
   const empty = h("p", { class: "dnb-num dnb-empty" }, "The run has said nothing. What its task prints or logs stands here.");
   const element = h("div", {}, note, list, empty);
   const drawn = new Map();
@@ -21,7 +21,7 @@ function make(host) {
     const loud = LOUD[level];
     return h(
       "div",
-      { class: "dnb-said" },
+      { class: "dnb-log-said" },
       h("time", { title: moment(at, { exact: true }) }, moment(at).slice(11)),
       h("span", { class: "dnb-num dnb-lineno" }, number === null ? "" : `line ${number}`),
       h("span", { class: "dnb-what" }, level === "INFO" ? null : h("b", { class: loud ? `dnb-text-${loud}` : "dnb-num" }, `${level.toLowerCase()} `), attempt > 1 ? `(attempt ${attempt}) ` : "", text),

@@ -108,7 +108,7 @@ function chevron(one, act) {
     act.toggle(one);
   };
   const text = one.kind === "run" && !isOpen && item.kids ? item.kids.toLocaleString("en") : "";
-  return h("button", { class: "dnb-chevron", type: "button", tabindex: "-1", "aria-label": label, title: label, "aria-expanded": String(Boolean(isOpen)), click }, text, h("span", { class: "dnb-arrow", "aria-hidden": "true" }));
+  return h("button", { class: "dnb-chevron", type: "button", tabindex: "-1", "aria-label": label, title: label, "aria-expanded": String(Boolean(isOpen)), click }, text, h("span", { class: "dnb-graph-arrow", "aria-hidden": "true" }));
 }
 
 /** Whether a node can be opened further. */
@@ -123,26 +123,26 @@ export function face(one, now, act, isRoot) {
   switch (one.kind) {
     case "group":
       return [
-        h("div", { class: "dnb-row" }, h("span", { class: "dnb-name" }, item.task, h("span", { class: "dnb-num" }, ` × ${item.total.toLocaleString("en")}`)), failedMark(item), h("span", { class: "dnb-num dnb-right" }, `${endedOf(item).toLocaleString("en")} / ${item.total.toLocaleString("en")}`), chevron(one, act)),
+        h("div", { class: "dnb-graph-row" }, h("span", { class: "dnb-name" }, item.task, h("span", { class: "dnb-num" }, ` × ${item.total.toLocaleString("en")}`)), failedMark(item), h("span", { class: "dnb-num dnb-right" }, `${endedOf(item).toLocaleString("en")} / ${item.total.toLocaleString("en")}`), chevron(one, act)),
         bar(item),
       ];
     case "wait":
-      return [h("div", { class: "dnb-row" }, sign("waiting"), h("span", { class: "dnb-name" }, waitWords(item).map(([kind, text]) => (kind === "key" ? h("code", {}, text) : text))), h("span", { class: "dnb-num dnb-right" }, leftOf(item, now)))];
+      return [h("div", { class: "dnb-graph-row" }, sign("waiting"), h("span", { class: "dnb-name" }, waitWords(item).map(([kind, text]) => (kind === "key" ? h("code", {}, text) : text))), h("span", { class: "dnb-num dnb-right" }, leftOf(item, now)))];
     case "past":
-      return [h("div", { class: "dnb-row" }, sign(item.state), h("span", { class: "dnb-name dnb-num" }, item.total ? `${counted(item.total, "wait")} before` : item.ask), h("span", { class: "dnb-num dnb-right" }, item.to ? `after ${duration(item.to - item.at)}` : ""))];
+      return [h("div", { class: "dnb-graph-row" }, sign(item.state), h("span", { class: "dnb-name dnb-num" }, item.total ? `${counted(item.total, "wait")} before` : item.ask), h("span", { class: "dnb-num dnb-right" }, item.to ? `after ${duration(item.to - item.at)}` : ""))];
     case "pager":
       return [
-        h("div", { class: "dnb-row" }, h("span", { class: "dnb-num dnb-name" }, range(item)), turn("‹", "earlier children", item.page > 0, () => act.page(one, item.page - 1)), turn("›", "later children", item.page + 1 < item.pages, () => act.page(one, item.page + 1))),
+        h("div", { class: "dnb-graph-row" }, h("span", { class: "dnb-num dnb-name" }, range(item)), turn("‹", "earlier children", item.page > 0, () => act.page(one, item.page - 1)), turn("›", "later children", item.page + 1 < item.pages, () => act.page(one, item.page + 1))),
       ];
     case "dag":
       return [h("div", { class: "dnb-num dnb-dag-title" }, `graph of ${counted(one.tasks.length, "task")}`)];
     case "task":
       return [
-        h("div", { class: "dnb-row" }, one.item ? sign(one.item.state) : sign(one.passed ? "cancelled" : "queued"), h("span", { class: one.item ? "dnb-name" : "dnb-name dnb-num" }, one.name, one.after ? h("span", { class: "dnb-num" }, ` after ${one.after}`) : null), h("span", { class: "dnb-num dnb-right" }, one.item ? timeOf(one.item, now) : (one.passed?.[0] ?? "")), opens(one, false) ? chevron(one, act) : null),
+        h("div", { class: "dnb-graph-row" }, one.item ? sign(one.item.state) : sign(one.passed ? "cancelled" : "queued"), h("span", { class: one.item ? "dnb-name" : "dnb-name dnb-num" }, one.name, one.after ? h("span", { class: "dnb-num" }, ` after ${one.after}`) : null), h("span", { class: "dnb-num dnb-right" }, one.item ? timeOf(one.item, now) : (one.passed?.[0] ?? "")), opens(one, false) ? chevron(one, act) : null),
       ];
     default:
       return [
-        h("div", { class: "dnb-row" }, sign(item.state), h("span", { class: "dnb-name" }, item.task, item.key ? h("span", { class: "dnb-num" }, ` ${item.key}`) : null), h("span", { class: "dnb-num dnb-right" }, timeOf(item, now)), opens(one, isRoot) ? chevron(one, act) : null),
+        h("div", { class: "dnb-graph-row" }, sign(item.state), h("span", { class: "dnb-name" }, item.task, item.key ? h("span", { class: "dnb-num" }, ` ${item.key}`) : null), h("span", { class: "dnb-num dnb-right" }, timeOf(item, now)), opens(one, isRoot) ? chevron(one, act) : null),
         item.state === "running" && item.progress !== null && item.progress !== undefined ? progress(item) : null,
       ];
   }
@@ -171,5 +171,5 @@ function bar(item) {
 function progress(item) {
   const part = h("span", { class: "dnb-fill dnb-run" });
   part.style.width = `${100 * Math.min(1, Math.max(0, item.progress))}%`;
-  return h("div", { class: "dnb-progress", "aria-hidden": "true" }, part);
+  return h("div", { class: "dnb-graph-progress", "aria-hidden": "true" }, part);
 }

@@ -48,7 +48,7 @@ export function sidePanel(host, left) {
     replace(title, panel.task);
     replace(
       body,
-      h("p", { class: "dnb-facts" }, h("span", { class: `dnb-pill dnb-${stateOf(panel.state).colour}` }, sign(panel.state), stateOf(panel.state).word), h("span", { class: "dnb-id" }, panel.id)),
+      h("p", { class: "dnb-graph-facts" }, h("span", { class: `dnb-pill dnb-${stateOf(panel.state).colour}` }, sign(panel.state), stateOf(panel.state).word), h("span", { class: "dnb-id" }, panel.id)),
       h("dl", { class: "dnb-times" }, fact("created", moment(created, { exact: true })), started === null ? null : fact("started", moment(started, { exact: true })), finished === null ? null : fact("finished", `${moment(finished, { exact: true })} (${duration(finished - (started ?? created))})`), panel.attempt > 1 ? fact("attempt", panel.attempt) : null, panel.entered > 1 ? fact("entered", counted(panel.entered, "time")) : null, panel.version ? fact("version", panel.version) : null),
       panel.blocked ? h("p", { class: "dnb-error" }, panel.blocked) : null,
       panel.error ? errorPart(panel) : null,
@@ -71,7 +71,7 @@ export function sidePanel(host, left) {
     replace(title, item.question ?? "Waits");
     replace(
       body,
-      h("p", { class: "dnb-facts" }, h("span", { class: `dnb-pill dnb-${stateOf(item.state).colour}` }, sign(item.state), stateOf(item.state).word), h("span", { class: "dnb-id" }, `checkpoint ${item.node ?? ""}`)),
+      h("p", { class: "dnb-graph-facts" }, h("span", { class: `dnb-pill dnb-${stateOf(item.state).colour}` }, sign(item.state), stateOf(item.state).word), h("span", { class: "dnb-id" }, `checkpoint ${item.node ?? ""}`)),
       h("dl", { class: "dnb-times" }, fact("since", moment(item.at, { exact: true })), item.to ? fact("until", `${moment(item.to, { exact: true })} (${duration(item.to - item.at)})`) : null),
       item.conditions ? null : h("p", {}, item.ask ?? counted(item.total ?? 0, "wait")),
       item.conditions ? h("p", {}, waitWords(item).map(([, text]) => text).join(""), " ", h("span", { class: "dnb-num" }, leftOf(item, host.now()))) : null,
@@ -96,7 +96,7 @@ export function sidePanel(host, left) {
       }
     };
     if (schemaType(item.schema) === "boolean") {
-      return h("div", { class: "dnb-answer" }, h("button", { type: "button", class: "dnb-go", click: () => send(true) }, "Yes"), h("button", { type: "button", click: () => send(false) }, "No"), problem);
+      return h("div", { class: "dnb-graph-answer" }, h("button", { type: "button", class: "dnb-go", click: () => send(true) }, "Yes"), h("button", { type: "button", click: () => send(false) }, "No"), problem);
     }
     const field = h("textarea", { rows: "3", "aria-label": "Answer, as JSON", placeholder: "JSON" });
     const parse = () => {
@@ -106,7 +106,7 @@ export function sidePanel(host, left) {
         replace(problem, "This is no JSON: text stands in double quotes.");
       }
     };
-    return h("div", { class: "dnb-answer" }, field, h("button", { type: "button", class: "dnb-go", click: parse }, "Send answer"), problem);
+    return h("div", { class: "dnb-graph-answer" }, field, h("button", { type: "button", class: "dnb-go", click: parse }, "Send answer"), problem);
   }
 
   return {
@@ -173,7 +173,7 @@ function fact(name, value) {
 }
 
 function logLine([at, , level, line, text]) {
-  return h("div", { class: "dnb-said" }, h("time", { title: moment(at, { exact: true }) }, moment(at).slice(11)), h("span", { class: "dnb-num" }, line === null ? "" : `line ${line}`), h("span", { class: "dnb-what" }, level === "INFO" ? "" : `${level.toLowerCase()} `, text));
+  return h("div", { class: "dnb-graph-said" }, h("time", { title: moment(at, { exact: true }) }, moment(at).slice(11)), h("span", { class: "dnb-num" }, line === null ? "" : `line ${line}`), h("span", { class: "dnb-what" }, level === "INFO" ? "" : `${level.toLowerCase()} `, text));
 }
 
 function checkpointLine([node, kind, ask, line, asked, recorded, state]) {

@@ -27,7 +27,7 @@ export function sourcePane({ picked }) {
         ? source.lines.map((text, place) => {
             const number = source.first + place;
             const mark = h("span", { class: "dnb-marks" });
-            const line = h("div", { class: "dnb-code" }, h("span", { class: "dnb-gutter" }, String(number)), h("code", {}, text || " "), mark);
+            const line = h("div", { class: "dnb-replay-code" }, h("span", { class: "dnb-gutter" }, String(number)), h("code", {}, text || " "), mark);
             rows.set(number, { line, mark, said: "" });
             return line;
           })
@@ -44,7 +44,7 @@ export function sourcePane({ picked }) {
     replace(
       found.mark,
       said.map(([kind, words, node]) =>
-        h("button", { type: "button", class: `dnb-mark dnb-mark-${kind}`, tabindex: "-1", "aria-label": `go to checkpoint ${node}`, click: () => picked(node) }, `${SIGNS[kind]} ${words}`),
+        h("button", { type: "button", class: `dnb-replay-mark dnb-mark-${kind}`, tabindex: "-1", "aria-label": `go to checkpoint ${node}`, click: () => picked(node) }, `${SIGNS[kind]} ${words}`),
       ),
     );
   }
@@ -173,8 +173,8 @@ export function outcomePane({ whole, opened }) {
         element,
         h("h4", {}, h("span", { class: "dnb-num" }, `${found.node} `), found.ask.startsWith(found.kind) ? found.ask : `${found.kind} ${found.ask}`),
         value(found),
-        found.child ? h("p", { class: "dnb-num" }, `child ${found.child[0]} `, h("button", { type: "button", class: "dnb-link", click: () => opened(found.child[1]) }, `${found.child[1].slice(0, 4)}…${found.child[1].slice(-3)}`)) : null,
-        h("p", { class: "dnb-asked" }, times),
+        found.child ? h("p", { class: "dnb-num" }, `child ${found.child[0]} `, h("button", { type: "button", class: "dnb-replay-link", click: () => opened(found.child[1]) }, `${found.child[1].slice(0, 4)}…${found.child[1].slice(-3)}`)) : null,
+        h("p", { class: "dnb-replay-asked" }, times),
       );
     },
     end(run, words) {
@@ -183,7 +183,7 @@ export function outcomePane({ whole, opened }) {
         h("h4", {}, words),
         run.error ? h("p", { class: "dnb-error" }, h("b", {}, run.error[0]), run.error[1] ? `: ${run.error[1]}` : "") : null,
         run.output !== null ? h("pre", { class: "dnb-value", tabindex: "0" }, run.output) : null,
-        run.finished ? h("p", { class: "dnb-asked" }, `finished ${moment(run.finished, { exact: true })}`) : null,
+        run.finished ? h("p", { class: "dnb-replay-asked" }, `finished ${moment(run.finished, { exact: true })}`) : null,
       );
     },
     wait: (words) => replace(element, h("p", { class: "dnb-num" }, words)),

@@ -269,9 +269,9 @@ function make(host) {
     const from = of();
     tell(
       `Run #${number} was forked at checkpoint ${node}. `,
-      h("button", { type: "button", class: "dnb-link", click: () => open(id, null) }, "Step through it"),
+      h("button", { type: "button", class: "dnb-replay-link", click: () => open(id, null) }, "Step through it"),
       " ",
-      h("button", { type: "button", class: "dnb-link", click: () => showSides(from, { run: id, branch: null }, [`branch ${from.branch}`, `fork #${number}`]) }, "Compare"),
+      h("button", { type: "button", class: "dnb-replay-link", click: () => showSides(from, { run: id, branch: null }, [`branch ${from.branch}`, `fork #${number}`]) }, "Compare"),
     );
     load();
   }

@@ -53,12 +53,12 @@ class Row {
       row.waits.length > 0 && this.waits,
     );
     replace(task, h("b", {}, row.task));
-    replace(run, h("button", { type: "button", class: "dnb-link", tabindex: -1, title: row.id, click: () => this.table.open(row) }, `#${row.number}`), h("span", { class: "dnb-id" }, ` …${row.id.slice(-5)}`));
+    replace(run, h("button", { type: "button", class: "dnb-runs-link", tabindex: -1, title: row.id, click: () => this.table.open(row) }, `#${row.number}`), h("span", { class: "dnb-id" }, ` …${row.id.slice(-5)}`));
     replace(key, row.key);
     const [day, time] = row.started_at === null ? ["", ""] : moment(row.started_at).split(" ");
     replace(started, day === moment(this.table.live.now()).split(" ")[0] ? time : day);
     started.title = `${day} ${time}`;
-    replace(data, h("div", { class: "dnb-flow" }, h("code", {}, row.input), row.result && h("span", { class: "dnb-arrow" }, "→"), row.result && h("code", { class: row.is_bad ? "dnb-bad" : "" }, row.result)));
+    replace(data, h("div", { class: "dnb-flow" }, h("code", {}, row.input), row.result && h("span", { class: "dnb-runs-arrow" }, "→"), row.result && h("code", { class: row.is_bad ? "dnb-bad" : "" }, row.result)));
     replace(metadata, row.metadata && h("code", {}, row.metadata));
     for (const cell of [data, metadata, key]) cell.title = cell.textContent;
     this.tick(this.table.live.now());
@@ -67,7 +67,7 @@ class Row {
   progress({ progress, message }) {
     const percent = Math.round(Math.min(Math.max(progress, 0), 1) * 100);
     const bar = h("progress", { max: 100, value: percent, "aria-label": `Progress ${percent} %` });
-    return h("span", { class: "dnb-progress", title: message }, bar, h("span", { class: "dnb-num" }, `${percent} %`), message && h("span", { class: "dnb-waits" }, message));
+    return h("span", { class: "dnb-runs-progress", title: message }, bar, h("span", { class: "dnb-num" }, `${percent} %`), message && h("span", { class: "dnb-waits" }, message));
   }
 
   tick(now) {
@@ -121,19 +121,19 @@ class Table {
     this.body = h("tbody", {});
     this.grid = h("table", { role: "grid", "aria-label": "Runs", "aria-multiselectable": "true", keydown: (event) => this.keys(event) }, h("thead", {}, h("tr", {}, h("th", { class: "dnb-c-check" }, this.all), this.heads)), this.body);
     this.body.addEventListener("focusin", (event) => this.walkTo(Number(event.target.closest("tr")?.dataset.number), false));
-    this.empty = h("p", { class: "dnb-empty" }, "Loading…");
-    this.bar = h("div", { class: "dnb-bar dnb-chosen", role: "region", "aria-label": "Chosen runs", hidden: true });
+    this.empty = h("p", { class: "dnb-runs-empty" }, "Loading…");
+    this.bar = h("div", { class: "dnb-bar dnb-runs-chosen", role: "region", "aria-label": "Chosen runs", hidden: true });
     this.back = h("button", { type: "button", "aria-label": "Previous page", click: () => this.turn(-1) }, "‹");
     this.on = h("button", { type: "button", "aria-label": "Next page", click: () => this.turn(1) }, "›");
     this.where = h("span", { class: "dnb-num" });
     this.limit = h("select", { "aria-label": "Runs a page", change: () => this.choose({ limit: Number(this.limit.value) }) }, [25, 50, 100].map((number) => h("option", { value: number }, `${number} a page`)));
     this.said = h("div", { class: "dnb-hidden", role: "status", "aria-live": "polite" });
-    this.lost = h("div", { class: "dnb-error dnb-lost", role: "alert", hidden: true });
-    this.panel = h("div", { class: "dnb-panel", hidden: true });
-    const filters = h("div", { class: "dnb-filters", role: "search" }, this.search, this.status, this.task, this.since, h("label", { class: "dnb-check" }, this.children, "with children"));
+    this.lost = h("div", { class: "dnb-error dnb-runs-lost", role: "alert", hidden: true });
+    this.panel = h("div", { class: "dnb-runs-panel", hidden: true });
+    const filters = h("div", { class: "dnb-filters", role: "search" }, this.search, this.status, this.task, this.since, h("label", { class: "dnb-runs-check" }, this.children, "with children"));
     const head = h("div", { class: "dnb-head" }, h("h2", { class: "dnb-title" }, "Runs"), this.total, this.newer, h("span", { class: "dnb-space" }), filters);
     const foot = h("div", { class: "dnb-bar dnb-pages" }, this.back, this.where, this.on, h("span", { class: "dnb-space" }), this.limit);
-    el.append(h("section", { "aria-label": "Runs" }, head, this.lost, this.bar, h("div", { class: "dnb-scroll" }, this.grid), this.empty, foot, this.panel, this.said));
+    el.append(h("section", { "aria-label": "Runs" }, head, this.lost, this.bar, h("div", { class: "dnb-runs-scroll" }, this.grid), this.empty, foot, this.panel, this.said));
   }
 
   page() {
@@ -287,7 +287,7 @@ class Table {
     this.bar.dataset.state = state;
     this.bar.hidden = count === 0;
     const isRest = this.selection.upto === null && here === rows.length && (this.items.get("count") ?? 0) > rows.length;
-    const rest = isRest && h("button", { type: "button", class: "dnb-link", click: () => this.select({ ...nothing(), upto: this.query.upto ?? this.items.get("newest") }) }, `Choose all ${this.total.textContent} that fit`);
+    const rest = isRest && h("button", { type: "button", class: "dnb-runs-link", click: () => this.select({ ...nothing(), upto: this.query.upto ?? this.items.get("newest") }) }, `Choose all ${this.total.textContent} that fit`);
     replace(
       this.bar,
       h("b", {}, `${this.chosen()} chosen`),
@@ -388,7 +388,7 @@ class Table {
     };
     const text = h("pre", { tabindex: 0, "aria-label": `Run ${number}` }, "Loading…");
     const button = h("button", { type: "button", click: close }, "Close");
-    replace(this.panel, h("div", { class: "dnb-line", keydown: (event) => event.key === "Escape" && close() }, h("b", {}, `Run #${number}`), h("span", { class: "dnb-id" }, id), h("span", { class: "dnb-space" }), button), text);
+    replace(this.panel, h("div", { class: "dnb-runs-line", keydown: (event) => event.key === "Escape" && close() }, h("b", {}, `Run #${number}`), h("span", { class: "dnb-id" }, id), h("span", { class: "dnb-space" }), button), text);
     button.focus();
     try {
       replace(text, await this.live.perform("open_run", { run: id }));

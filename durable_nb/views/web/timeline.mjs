@@ -137,7 +137,7 @@ function make(host) {
     const label = s("text", { class: "dnb-lane-label", x: 12, y: row.labelY }, fitted(row.lane.label, (left < 20 ? width : LABELS) - 22, 6.6));
     label.append(s("title", {}, row.lane.label));
     const most = row.lane.course ? s("text", { class: "dnb-tick", x: 12, y: row.y + 26 }, left < 20 ? "" : `${Math.max(...row.lane.course.n)} at once`) : null;
-    return s("g", {}, label, most, [...looks].map(([look, path]) => s("path", { class: `dnb-mark dnb-shape-${look}`, d: path })), texts);
+    return s("g", {}, label, most, [...looks].map(([look, path]) => s("path", { class: `dnb-timeline-mark dnb-shape-${look}`, d: path })), texts);
   }
 
   function point(place, x = null) {
@@ -148,7 +148,7 @@ function make(host) {
     }
     const at = x ?? place.x0;
     const parts = [s("line", { class: "dnb-hair", x1: at, x2: at, y1: 18, y2: picture.viewBox.baseVal.height })];
-    if (place) parts.push(s("rect", { class: "dnb-chosen", x: place.x0 - 2, y: place.y - 2, width: place.x1 - place.x0 + 4, height: place.height + 4, rx: 4 }));
+    if (place) parts.push(s("rect", { class: "dnb-timeline-chosen", x: place.x0 - 2, y: place.y - 2, width: place.x1 - place.x0 + 4, height: place.height + 4, rx: 4 }));
     replace(pointer, parts);
     if (!place) {
       replace(words, h("span", { class: "dnb-num" }, moment(scale.time(at - left), { exact: true })));
