@@ -109,7 +109,7 @@ def versions_in_notebook(notebook: Path, script: Script) -> dict[str, str | None
 def test_the_airports_come_out_of_the_script_as_out_of_the_notebook(folder: Path) -> None:
     """The notebook asserts these numbers after Ada has answered as it was proposed."""
     notebook = folder / "airports.ipynb"
-    notebook.write_bytes((ROOT / "notebooks" / "airports.ipynb").read_bytes())
+    notebook.write_bytes((ROOT / "notebooks" / "03_fan_out.ipynb").read_bytes())
     path, _ = exported(notebook)
     source = Path(local_data.airports.filepath)
     job = {"path": str(source), "folder": str(folder / "cleaned"), "patience": 1, "cool_down": 0}
