@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from vega_datasets import local_data
 
 from durable_nb.cli.files import load
 from durable_nb.cli.versions import add_versions
 from durable_nb.export.files import read_notebook
 from durable_nb.export.script import Script, export_to
-from tests.cli.helpers import ROOT, process
+from tests.cli.helpers import ROOT
 from tests.notebook.helpers import Shell
 
 pytestmark = pytest.mark.slow
@@ -104,16 +103,3 @@ def versions_in_notebook(notebook: Path, script: Script) -> dict[str, str | None
         return {task.name: task.version for task in shell.names["durable"].tasks}
     finally:
         shell.close()
-
-
-def test_the_airports_come_out_of_the_script_as_out_of_the_notebook(folder: Path) -> None:
-    """The notebook asserts these numbers after Ada has answered as it was proposed."""
-    notebook = folder / "airports.ipynb"
-    notebook.write_bytes((ROOT / "notebooks" / "03_fan_out.ipynb").read_bytes())
-    path, _ = exported(notebook)
-    source = Path(local_data.airports.filepath)
-    job = {"path": str(source), "folder": str(folder / "cleaned"), "patience": 1, "cool_down": 0}
-    with process("run", "clean_airports", json.dumps(job), command=(sys.executable, path.name), folder=folder) as run:
-        summary = json.loads(run.end())
-    assert (summary["repaired"], summary["dropped"], summary["airports"]) == (12, 8, 3_368)
-    assert Path(summary["table"]).read_text(encoding="utf-8").count("\n") == 3_369
