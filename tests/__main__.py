@@ -18,9 +18,11 @@ STEPS: dict[str, list[str]] = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
     "types": ["mypy"],
-    "pytest": ["pytest", "-n", "auto"],  # a process for each core
+    "pytest": ["pytest", "-n", "auto", "--ignore", "tests/browser"],  # a process for each core
+    "browser": ["pytest", "-n", "auto", "tests/browser"],  # by itself, since Playwright's loop runs on in the main thread
 }
 QUICK: dict[str, list[str]] = {"pytest": ["-m", "not slow"]}
+SLOW = {"browser"}
 
 
 def run(step: str, *, quick: bool) -> int:
@@ -41,7 +43,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.steps) - STEPS.keys():
         parser.error(f"no step is called {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
-    return next((status for step in options.steps or STEPS if (status := run(step, quick=options.quick))), 0)
+    steps = options.steps or [step for step in STEPS if not (options.quick and step in SLOW)]
+    return next((status for step in steps if (status := run(step, quick=options.quick))), 0)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ ONE_EACH = Slots(durable=1, loop=1, thread=1)
 
 
 def free(durable: Durable) -> dict[str, int]:
-    return {str(lane): slots for lane, slots in durable.engine.dispatcher._free.items()}
+    return {lane: durable.engine.dispatcher._free[lane] for lane in ("durable", "loop", "thread")}
 
 
 def all_free(durable: Durable) -> Callable[[], bool]:

@@ -45,7 +45,7 @@ def test_verbs_tasks_and_options(defined: Shell) -> None:
     assert ends(defined, "%durable runs --task w") == ["waiter"]
     assert ends(defined, "%durable runs --status f") == ["failed"]
     assert ends(defined, "%%durable_task --ret") == ["--retries"]
-    assert ends(defined, "%%task --exec") == ["--execution-timeout"]
+    assert ends(defined, "%%task --exec") == ["--execution-timeout", "--executor"]
 
 
 def test_awaited_events_and_runs(defined: Shell) -> None:
