@@ -98,7 +98,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class OpenWait:
-    """An open condition of a run. Conditions of one `group` are alternatives. `question` is that of an ask; with `is_question` it is in the inbox."""
+    """An open condition of a run. Conditions of one `group` are alternatives.
+
+    `question` is the text of an ask; `is_question` says whether the inbox shows it.
+    """
 
     branch: int
     node: int

@@ -95,9 +95,9 @@ class Table {
     this.selection = nothing();
     this.current = null;
     this.query = { order: "created", descending: true, offset: 0, limit: 25, upto: null };
-    this.build(el);
     this.live = connect(model, { changed: (items) => this.draw(items), lost: (message) => this.say(message) });
     this.opened = openedRun(this.live, model, { left: () => this.rows.get(this.openNumber)?.element.focus() });
+    this.build(el);
     this.timer = setInterval(() => this.tick(), 1000);
   }
 
