@@ -34,6 +34,7 @@ GROUPS = {
     "steering": True,
     "exporting": False,
     "trusting": False,
+    "upkeep": False,
 }
 
 

@@ -31,6 +31,7 @@ class HeldDurable(NotebookDurable):
 
     def __init__(self, log: Path, home: str) -> None:
         super().__init__(log, home)
+        self.is_detached = True  # the notebook's own worker, if there is one, goes on beside this one
         self.session = Session(self)
 
     def restore(self) -> None:

@@ -88,13 +88,23 @@ def value_of(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        body = sys.stdin.read() if text == "-" else Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
-        return json.loads(body)
+        return json.loads(text_of(text))
     except RecursionError:
         raise InputValidationError(f"{brief(text, 80)} is nested too deeply to be read as JSON: make it flatter.") from None
     except ValueError as error:
         hint = f"for a string write '\"{text}\"'" if text.isidentifier() else "give JSON, @file or - for standard input"
         raise InputValidationError(f"{brief(text, 80)} is no JSON ({error}): {hint}.") from None
+
+
+def text_of(word: str) -> str:
+    """Give the text of a word: itself, that of ``@file``, or ``-`` for standard input.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if word == "-":
+        return sys.stdin.read().strip()
+    return Path(word[1:]).read_text(encoding="utf-8").strip() if word.startswith("@") else word
 
 
 def metadata_of(text: str | None) -> dict[str, object] | None:

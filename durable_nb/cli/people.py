@@ -6,18 +6,20 @@ import getpass
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from durable_nb.cli.options import AsJson, Log, value_of
+from durable_nb.cli.options import AsJson, Log, text_of
 from durable_nb.cli.outcomes import NOT_FOUND, CommandError
 from durable_nb.cli.place import Place, reading
 from durable_nb.cli.screen import console
 from durable_nb.cli.shapes import dumps
 from durable_nb.log import questions, reads
+from durable_nb.tasks.answers import read_answer
 from durable_nb.views import words
 from durable_nb.views.words import brief, duration
 
@@ -89,30 +91,34 @@ def approve(
     question: Annotated[
         str, typer.Argument(metavar="QUESTION", help="Its id (see inbox); or its run, where that asks one thing.")
     ],
-    answer: Annotated[str | None, typer.Argument(metavar="JSON|@FILE|-", help="The answer; true where it is left out.")] = None,
+    answer: Annotated[
+        str | None, typer.Argument(metavar="ANSWER|@FILE|-", help="JSON, or plain words; yes where it is left out.")
+    ] = None,
     by: Annotated[str | None, typer.Option(metavar="WHO", help="Who answers; else the user of this terminal.")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="WHY", help="Why; kept with the answer.")] = None,
     log: Log = None,
 ) -> None:
     """Answer a question. The first valid answer wins."""
-    value = True if answer is None else value_of(answer)
+    text = "true" if answer is None else text_of(answer)
     item = _find(place, log, question)
+    value = read_answer(text, item.schema)
     with place.steering(log) as durable:
-        durable.inbox.answer(item, value, by=by or _user())
-    print(f"answered {item}")
+        durable.inbox.answer(item.id, value, by=by or _user(), reason=reason)
+    print(f"answered {item.id}")
 
 
-def _find(place: Place, log: Any, name: str) -> str:
-    """Give the id of the question that a name means."""
-    if "/" in name:
-        return name
+def _find(place: Place, log: Path | None, name: str) -> InboxItem:
+    """Give the question that a name means."""
     with reading(place.path(log)) as connection:
+        if "/" in name:
+            return questions.find(connection, name, now=time.time())[1]
         run = reads.find_run(connection, name)
         found = questions.list_items(connection, status="open", assignee=None, limit=MOST, offset=0, now=time.time())
-    ids = [item.id for item in found if item.run_id == run.id]
-    if len(ids) != 1:
-        asks = "asks nothing" if not ids else f"asks {len(ids)} things ({', '.join(ids)})"
+    asked = [item for item in found if item.run_id == run.id]
+    if len(asked) != 1:
+        asks = "asks nothing" if not asked else f"asks {len(asked)} things ({', '.join(item.id for item in asked)})"
         raise CommandError(f"Run {run.id} {asks}: `{words.COMMAND} inbox` lists the questions.", NOT_FOUND)
-    return ids[0]
+    return asked[0]
 
 
 def _user() -> str | None:

@@ -10,9 +10,11 @@ object is one.
   is_abandoned), children (id, number, task, status, child_key, branch, node), waits (node, kind, name, due_at, key, scope,
   expression, filter_error) and attempts (number, started_at, ended_at, entered, ended, error).
 - log: at, attempt, level, line, text.
-- inbox: id, run_id, task, kind, question, schema, assignees, asked_at, due_at, status, answer, answered_by, answered_at,
+- inbox: id, run_id, task, kind, question, schema, assignees, asked_at, due_at, status, answer, answered_by, answered_at, reason,
   event_key, event_scope, event_filter.
 - emit: event_id, key, matched_runs, started_runs, near_misses.
+- doctor: facts (sizes and counts by name) and findings (kind, text, run_id), the worst first.
+- gc: trees, runs, events, bodies (null for --dry-run), is_dry_run.
 """
 
 from __future__ import annotations

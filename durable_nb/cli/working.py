@@ -13,9 +13,11 @@ import typer
 
 from durable_nb.cli.held import HeldDurable
 from durable_nb.cli.options import Log
+from durable_nb.cli.outcomes import NO_LOG, CommandError
 from durable_nb.cli.place import Place
 from durable_nb.cli.stopping import Stop
 from durable_nb.cli.versions import add_versions, keep
+from durable_nb.client.apart import start_apart
 from durable_nb.engine.dispatch import Slots
 from durable_nb.engine.draining import drain, is_done, is_idle
 from durable_nb.errors import DurableError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from durable_nb.client import Durable
 
 GRACE_SECONDS = 10.0
+SERVING = "serving "  # with which a worker says that it has begun
 CALM = 3  # looks in a row that find nothing to do
 
 
@@ -60,15 +63,36 @@ def worker(
     workers may serve one log.
     """
     if detached:
-        from durable_nb.cli.detached import start
-
-        print(start(place.path(log), file=file, until_done=until_done, until_idle=until_idle))
+        options = {"--concurrency": concurrency, "--durable-slots": durable_slots, "--grace": grace}
+        words = [f"{name}={value}" for name, value in options.items() if value is not None]
+        print(_start_apart(place.path(log), file, words + ["--until-idle"] * until_idle + ["--until-done"] * until_done))
         return
     default = Slots()
     slots = Slots(
         durable=durable_slots or default.durable, loop=concurrency or default.loop, thread=concurrency or default.thread
     )
     serve(place.serving(log, file, slots), grace, until_idle=until_idle, until_done=until_done)
+
+
+def _start_apart(log: Path, file: Path | None, options: Sequence[str]) -> int:
+    """Start a worker in the background; give its process id once it serves.
+
+    Raises:
+        CommandError: it ended at once; the message is what it said.
+    """
+    said = log.with_name(f"{log.name}-worker.txt")
+    begin = said.stat().st_size if said.exists() else 0
+
+    def text() -> str:
+        return said.read_bytes()[begin:].decode(errors="replace")
+
+    def ready(pid: int) -> int | None:
+        return pid if any(line.startswith(SERVING) for line in text().splitlines()) else None
+
+    command = ["-m", "durable_nb.cli", "worker", *([str(file)] if file else []), "--log", str(log), *options]
+    if (pid := start_apart(command, said, ready)) is None:
+        raise CommandError(text().strip() or f"The worker did not begin to serve; {said} may tell why.", NO_LOG)
+    return pid
 
 
 def serve(durables: Sequence[Durable], grace: float, *, until_idle: bool = False, until_done: bool = False) -> None:
@@ -112,7 +136,7 @@ def opened(durables: Sequence[Durable]) -> Iterator[list[Durable]]:
 def _say_what(durables: Sequence[Durable]) -> None:
     for durable in durables:
         names = ", ".join(brief(task.name, 60) for task in durable.tasks) or "no task"
-        print(f"serving {names} on {visible(str(durable.path))}", file=sys.stderr, flush=True)
+        print(f"{SERVING}{names} on {visible(str(durable.path))}", file=sys.stderr, flush=True)
         for line in durable.lacking() if isinstance(durable, HeldDurable) else ():
             print(line, file=sys.stderr, flush=True)
 

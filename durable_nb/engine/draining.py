@@ -46,6 +46,12 @@ async def is_done(engine: Engine) -> bool:
     return not await engine.reader.run(partial(idle.has_unfinished, **_served(engine)))
 
 
+async def is_finished(engine: Engine) -> bool:
+    """Whether, besides, nothing in the log may start a run of them any more."""
+    names = [name for served in engine.registry.all_served() for name in served]
+    return await is_done(engine) and not await engine.reader.run(partial(idle.has_starts, tasks=names))
+
+
 def _served(engine: Engine) -> dict[str, Any]:
     defined, restored = engine.registry.all_served()
     return {"home": engine.home, "defined": defined, "restored": restored}

@@ -6,9 +6,8 @@ without a signature over it, which is the caller's to make and to verify.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from durable_nb.log.payloads import loaded
@@ -46,14 +45,6 @@ WHERE task = ? AND version = ? ORDER BY home = ? DESC LIMIT 1"""
 UNFINISHED = """
 SELECT task, count(*) FILTER (WHERE parent IS NULL), count(*) FROM run
 WHERE status IN ('QUEUED', 'RUNNING') AND (:home IS NULL OR home = :home) GROUP BY task ORDER BY task"""
-
-# Whether anything is left to do for tasks of a home: a run that is not parked, or what may start one.
-HAS_WORK = """
-SELECT EXISTS (SELECT 1 FROM run INDEXED BY run_status
-               WHERE status IN ('QUEUED', 'RUNNING') AND blocked_reason IS NULL AND home = :home
-                 AND task IN (SELECT value FROM json_each(:tasks)))
-    OR EXISTS (SELECT 1 FROM schedule WHERE due_at IS NOT NULL AND task IN (SELECT value FROM json_each(:tasks)))
-    OR EXISTS (SELECT 1 FROM listener WHERE task IN (SELECT value FROM json_each(:tasks)))"""
 
 STATUSES = "SELECT status, count(*) FROM run GROUP BY status ORDER BY status"
 
@@ -129,11 +120,6 @@ def list_wanted(connection: sqlite3.Connection, home: str) -> list[StoredDefinit
 def list_unfinished(connection: sqlite3.Connection, home: str | None) -> list[UnfinishedRuns]:
     """Give, by task, how many runs of a home (of all, where that is None) have not ended."""
     return [UnfinishedRuns(*row) for row in connection.execute(UNFINISHED, {"home": home})]
-
-
-def has_work(connection: sqlite3.Connection, tasks: Sequence[str], *, home: str) -> bool:
-    """Whether tasks of a home have unfinished runs that are not parked, or crons, schedules or events that start them."""
-    return bool(connection.execute(HAS_WORK, {"tasks": json.dumps(list(tasks)), "home": home}).fetchone()[0])
 
 
 def count_statuses(connection: sqlite3.Connection) -> dict[str, int]:

@@ -19,6 +19,10 @@ SELECT EXISTS (
       AND (task IN (SELECT value FROM json_each(:defined))
            OR (home = :home AND task IN (SELECT value FROM json_each(:restored)))))"""
 
+STARTS = """
+SELECT EXISTS (SELECT 1 FROM schedule WHERE due_at IS NOT NULL AND task IN (SELECT value FROM json_each(:tasks)))
+    OR EXISTS (SELECT 1 FROM listener WHERE task IN (SELECT value FROM json_each(:tasks)))"""
+
 
 def has_work(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> bool:
     """Whether something could be done at once: a run of these tasks is ready, a wait is due, an event is to be matched."""
@@ -31,3 +35,8 @@ def has_unfinished(connection: sqlite3.Connection, *, home: str, defined: Sequen
     """Whether a run of these tasks has not ended, and is not blocked until a person acts."""
     values = {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored))}
     return bool(connection.execute(UNFINISHED, values).fetchone()[0])
+
+
+def has_starts(connection: sqlite3.Connection, tasks: Sequence[str]) -> bool:
+    """Whether crons, schedules or events may still start runs of these tasks."""
+    return bool(connection.execute(STARTS, {"tasks": json.dumps(list(tasks))}).fetchone()[0])

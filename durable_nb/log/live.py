@@ -33,7 +33,7 @@ COUNTS = "SELECT parent, count(*) FROM run WHERE parent IN (SELECT value FROM js
 WAITING = "SELECT DISTINCT run FROM wait WHERE run IN (SELECT value FROM json_each(?)) AND matched_at IS NULL"
 WAITS = """
 SELECT wait.branch, wait.node, item, group_number, wait.kind, name, wait.due_at, key, scope, expression, filter_error,
-       checkpoint.asked_at, question.text, question.schema
+       checkpoint.asked_at, question.text, wait.item = 0 AND wait.schema IS NOT NULL
 FROM wait JOIN checkpoint USING (run, branch, node) LEFT JOIN question USING (run, branch, node)
 WHERE wait.run = ? AND matched_at IS NULL ORDER BY wait.node, item"""
 
@@ -98,7 +98,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class OpenWait:
-    """An open condition of a run. Conditions of one `group` are alternatives. `question` and `schema` are those of an ask."""
+    """An open condition of a run. Conditions of one `group` are alternatives.
+
+    `question` is the text of an ask; `is_question` says whether the inbox shows it.
+    """
 
     branch: int
     node: int
@@ -113,7 +116,7 @@ class OpenWait:
     filter_error: str | None
     asked_at: float
     question: str | None
-    schema: str | None
+    is_question: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ def waiting_runs(connection: sqlite3.Connection, numbers: Iterable[int]) -> set[
 def open_waits(connection: sqlite3.Connection, number: int) -> list[OpenWait]:
     """Give the open conditions of a run, in order."""
     rows = connection.execute(WAITS, (number,)).fetchall()
-    return [OpenWait(*(*row[:-2], loaded(connection, row[-2]), row[-1])) for row in rows]
+    return [OpenWait(*(*row[:-2], loaded(connection, row[-2]), bool(row[-1]))) for row in rows]
 
 
 def new_checkpoints(connection: sqlite3.Connection, number: int, asked: dict[int, int], answered: int) -> list[Asked]:

@@ -17,7 +17,7 @@ class NotebookDurable(Durable):
     It remembers the tasks that are declared by decorators, so that their code is kept too, and has its engine watched.
 
     Attributes:
-        is_detached: whether this is the notebook's worker process; else the start of its engine calls that off.
+        is_detached: whether this is a worker, and no notebook; the engine of a notebook calls the notebook's worker off.
         took_back: the id of the process from which the runs were taken back last, until it is told.
     """
 

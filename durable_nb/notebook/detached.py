@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import secrets
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -23,16 +22,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import durable_nb
+from durable_nb.client.apart import start_apart
+from durable_nb.engine.draining import is_finished
 from durable_nb.engine.liveness import is_alive
 from durable_nb.errors import DurableError
-from durable_nb.log import definitions as stored
 
 if TYPE_CHECKING:
     from durable_nb.notebook.app import NotebookDurable
 
 MODULE = "durable_nb.notebook.detached"
-START_SECONDS = 20.0
 LEAVE_SECONDS = 5.0
 LOOK_SECONDS = 0.1
 
@@ -97,20 +95,16 @@ def detach(durable: NotebookDurable) -> Detached:
     note, token = Note(durable.path, durable.home), secrets.token_hex(8)
     note.write(token=token)
     durable.close()
-    command = [sys.executable, "-m", MODULE, str(durable.path), "--home", durable.home, "--token", token]
-    with os.fdopen(os.open(note.output, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(), **_apart()
-        )
-    ends_at = time.monotonic() + START_SECONDS
-    is_over = False
-    while not is_over:
-        is_over = process.poll() is not None or time.monotonic() > ends_at  # before the note is read, which it may write last
+
+    def ready(_: int) -> Detached | None:
         said = note.read()
-        if said.get("token") == token and "worker" in said:
-            process.returncode = 0  # it is to outlive this process, so nobody here waits for it
-            return Detached(**{name: said[name] for name in Detached.__dataclass_fields__})
-        time.sleep(LOOK_SECONDS / 4)
+        if said.get("token") != token or "worker" not in said:
+            return None
+        return Detached(**{name: said[name] for name in Detached.__dataclass_fields__})
+
+    command = ["-m", MODULE, str(durable.path), "--home", durable.home, "--token", token]
+    if (found := start_apart(command, note.output, ready)) is not None:
+        return found
     note.remove()
     raise DurableError(f"The worker process did not start (see {note.output}): the runs wait in the log, and go on here.")
 
@@ -126,19 +120,6 @@ def call_off(log: Path, home: str) -> int | None:
     while time.monotonic() < ends_at and isinstance(said.get("worker"), str) and is_alive(log, said["worker"]):
         time.sleep(LOOK_SECONDS / 4)
     return said["pid"] if isinstance(said.get("pid"), int) else None
-
-
-def _apart() -> dict[str, Any]:
-    """How a process is started that neither a signal to this one's group nor its end reaches."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
-    return {"start_new_session": True}
-
-
-def _environment() -> dict[str, str]:
-    """Give the environment in which the notebook's local modules, and this very package, are found."""
-    package = str(Path(durable_nb.__file__).parent.parent)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys([package, *filter(None, sys.path)]))}
 
 
 # ---------------------------------------------------------------- the worker's side
@@ -169,7 +150,7 @@ def serve(log: Path, home: str, token: str) -> str:
         while True:
             if note.read().get("token") != token:
                 return "the notebook took its runs back"
-            if not session.read(lambda connection: stored.has_work(connection, served, home=home)):
+            if durable.call(lambda: is_finished(durable.engine), aio=""):
                 return "nothing is left to do"
             time.sleep(LOOK_SECONDS)
     finally:

@@ -5,7 +5,8 @@ compares it with what the view was sent last and sends the difference, so that a
 
 Invariants: nothing is read unless the log has been written to, by whatever process, or a view asks for all of it; no read
 transaction outlives a read; a view is read at most `RATE` times a second, and the more seldom the longer its source
-takes, so that views never cost more than `SHARE` of a core; messages of a view leave in order, from one thread.
+takes, so that views never cost more than `SHARE` of a core; messages of a view leave in order, from one thread; what is asked
+while a view is read is not lost; what goes wrong with one view is told to that view, and stops no other.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Subscription:
 
     Attributes:
         sent: what the view has; None: it is to be sent all.
-        next_at: monotonic seconds before which it is not read again.
+        is_asked: whether it is to be read though nobody has written; wants_all: and to be sent all. Both under the feed's lock.
+        next_at: monotonic seconds before which it is not read again unless asked.
         seen: the log's `data_version` when it was read last.
         apart: seconds between two reads, at least.
     """
@@ -55,6 +57,8 @@ class Subscription:
     source: Source
     sink: Sink
     sent: dict[str, Any] | None = None
+    is_asked: bool = True
+    wants_all: bool = False
     count: int = 0
     next_at: float = 0.0
     seen: int = -1
@@ -92,12 +96,14 @@ class Feed:
 
     def ask_all(self, subscription: Subscription) -> None:
         """Have everything sent again."""
-        subscription.sent, subscription.next_at = None, 0.0
+        with self._lock:
+            subscription.is_asked = subscription.wants_all = True
         self._wake.set()
 
     def look(self, subscription: Subscription) -> None:
         """Have a view read again though nobody has written: it is to show something else. What differs is sent."""
-        subscription.seen, subscription.next_at = -1, 0.0
+        with self._lock:
+            subscription.is_asked = True
         self._wake.set()
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -113,10 +119,11 @@ class Feed:
                 connection = connection or open_sqlite(self.path, query_only=True)
                 version = int(connection.execute("PRAGMA data_version").fetchone()[0])
                 for subscription in subscriptions:
-                    self._serve(subscription, connection, version)
+                    if self._is_due(subscription, version):
+                        self._serve(subscription, connection, version)
             except sqlite3.Error as error:
                 for subscription in subscriptions:
-                    if time.monotonic() >= subscription.next_at:
+                    if self._is_due(subscription, None):
                         self._say_lost(subscription, str(explain(error, self.path)))
                 if connection is not None:
                     connection.close()
@@ -132,32 +139,43 @@ class Feed:
                 self._thread = None
             return list(self._subscriptions)
 
+    def _is_due(self, subscription: Subscription, version: int | None) -> bool:
+        """Whether a view is to be read now; what it was asked for until now is answered by that."""
+        with self._lock:
+            is_asked, subscription.is_asked = subscription.is_asked, False
+            if subscription.wants_all:
+                subscription.sent, subscription.wants_all = None, False
+        return is_asked or (version != subscription.seen and time.monotonic() >= subscription.next_at)
+
     def _serve(self, subscription: Subscription, connection: sqlite3.Connection, version: int) -> None:
-        began = time.monotonic()
-        if began < subscription.next_at or (subscription.sent is not None and version == subscription.seen):
-            return
         work = time.thread_time()
-        connection.execute("BEGIN")
         try:
-            items = dict(subscription.source.read(connection))
+            items = self._read(subscription, connection)
+            before, subscription.sent, subscription.seen = subscription.sent, items, version
+            subscription.next_at = time.monotonic() + max(subscription.apart, (time.thread_time() - work) / SHARE)
+            if before is None:
+                self._say(subscription, {"kind": "all", "items": items})
+            elif difference := delta(before, items):
+                self._say(subscription, {"kind": "delta", **difference})
+        except sqlite3.Error:
+            raise
         except DurableError as error:
             self._say_lost(subscription, str(error))
-            return
+        except Exception as error:  # of a source or a sink; the thread serves other views too
+            self._say_lost(subscription, f"{type(error).__name__}: {error}")
+
+    @staticmethod
+    def _read(subscription: Subscription, connection: sqlite3.Connection) -> dict[str, Any]:
+        connection.execute("BEGIN")
+        try:
+            return dict(subscription.source.read(connection))
         finally:
             connection.execute("ROLLBACK")
-        subscription.seen, subscription.next_at = (
-            version,
-            time.monotonic() + max(subscription.apart, (time.thread_time() - work) / SHARE),
-        )
-        before, subscription.sent = subscription.sent, items
-        if before is None:
-            self._say(subscription, {"kind": "all", "items": items})
-        elif difference := delta(before, items):
-            self._say(subscription, {"kind": "delta", **difference})
 
     def _say_lost(self, subscription: Subscription, message: str) -> None:
-        subscription.sent, subscription.next_at = None, time.monotonic() + AGAIN_SECONDS
-        self._say(subscription, {"kind": "lost", "message": message})
+        subscription.sent, subscription.seen, subscription.next_at = None, -1, time.monotonic() + AGAIN_SECONDS
+        with contextlib.suppress(Exception):  # a page that cannot be reached is tried again
+            self._say(subscription, {"kind": "lost", "message": message})
 
     def _say(self, subscription: Subscription, message: dict[str, Any]) -> None:
         subscription.count += 1

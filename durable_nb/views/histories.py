@@ -125,7 +125,7 @@ def open_wait_item(number: int, waits: list[OpenWait]) -> dict[str, Any]:
         "at": first.asked_at,
         "state": "waiting",
         "question": brief(first.question, 300) if first.question is not None else None,
-        "schema": first.schema if first.kind == "ask" else None,
+        "is_question": any(wait.is_question for wait in waits),
         "conditions": [
             {
                 "group": wait.group,

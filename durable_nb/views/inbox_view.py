@@ -17,13 +17,13 @@ from rich.text import Text
 
 from durable_nb.log import questions
 from durable_nb.log.questions import InboxItem
-from durable_nb.tasks.payload import decode
 from durable_nb.views import web
+from durable_nb.views.asking import answer_actions, question_item
 from durable_nb.views.feed import Items
-from durable_nb.views.opening import open_run
+from durable_nb.views.opening import Opening
 from durable_nb.views.questions import inbox_table
 from durable_nb.views.widget import Action, View
-from durable_nb.views.words import brief, visible
+from durable_nb.views.words import brief
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,28 +34,7 @@ SHOWN = 100  # open questions
 COUNTED = 1000
 RECENT = 200  # of the newest questions, those that are closed are shown
 CLOSED = 20
-WORDS = 4000  # characters of a question
-SCHEMA = 100_000  # characters of a schema; larger ones get no form but JSON
 STILL = 20
-
-
-def question_item(item: InboxItem) -> dict[str, Any]:
-    """Give an open question as the page's `askForm` takes it."""
-    small = len(json.dumps(item.schema)) <= SCHEMA
-    return {
-        "id": item.id,
-        "kind": item.kind,
-        "question": visible(item.question[:WORDS] + ("…" if len(item.question) > WORDS else ""), lines=True),
-        "task": brief(item.task, 80),
-        "run": item.run_id,
-        "number": item.run_number,
-        "schema": item.schema if small else None,
-        "assignees": [brief(name, 80) for name in item.assignees[:20]],
-        "asked_at": item.asked_at,
-        "due_at": item.due_at,
-        "key": None if item.event_key is None else brief(item.event_key, 120),
-        "scope": None if item.event_scope is None else brief(item.event_scope, 120),
-    }
 
 
 def _closed_item(item: InboxItem) -> dict[str, Any]:
@@ -112,28 +91,20 @@ def _spot_of(item: InboxItem) -> questions.Spot:
     return item.run_number, int(branch), int(node)
 
 
-def answer_actions(durable: Durable) -> Mapping[str, Action]:
-    """Give what a view needs to do for the page's `askForm`."""
-
-    def answer(question: str, text: str, by: str | None, reason: str | None) -> None:
-        durable.inbox.answer(question, decode(text), by=by, reason=reason)
-
-    return {"answer": answer, "open_run": lambda run: open_run(durable, run)}
-
-
 class InboxView(View):
     """A live inbox. Several may be shown; each drawing keeps what is being filled in there."""
 
     _esm = web.module("inbox.mjs")
-    _css = web.styles("forms.css", "inbox.css")
+    _css = web.styles("forms.css", "inbox.css", "opened.css")
 
     def __init__(self, durable: Durable, *, assignee: str | None = None) -> None:
         super().__init__(durable, InboxSource(assignee))
         self._assignee = assignee
+        self._opening = Opening(durable)
 
     def actions(self) -> Mapping[str, Action]:
-        """Answer a question; show a run."""
-        return answer_actions(self._durable)
+        """Answer a question; open a run."""
+        return {**answer_actions(self._durable), **self._opening.actions()}
 
     def still(self) -> RenderableType:
         """Give the open questions as a table."""

@@ -1,47 +1,38 @@
-"""Opening a run from another view: what the inbox and the table of runs show of it."""
+"""Opening a run from another view: the inbox and the table of runs show the run's own live view below them.
+
+The page asks for it by ``open_run``, is given the id of the new view's model, and has its widget manager draw it; by
+``close_run`` it says that it is not looked at any more.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import sqlite3
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from durable_nb.log import lines, reads
-from durable_nb.log.connection import open_sqlite
-from durable_nb.views.text import RunDetail, run_history
+from durable_nb.views.run_view import RunView
+from durable_nb.views.widget import Action
 
 if TYPE_CHECKING:
     from durable_nb.client import Durable
 
-WIDTH = 110
-LINES = 10  # of its log
 
+class Opening:
+    """The runs that are open in one view, each drawing's own. Its actions are called on the views' thread only."""
 
-def open_run(durable: Durable, run: str) -> str:
-    """Give a run with its history as plain text.
+    def __init__(self, durable: Durable) -> None:
+        self._durable = durable
+        self._opened: dict[str, RunView] = {}
 
-    Raises:
-        UnknownRunError: no run, or several, have that name.
-    """
-    with contextlib.closing(open_sqlite(durable.path, query_only=True)) as connection:
-        connection.execute("BEGIN")
-        detail = _detail(connection, run, durable.engine.clock.now())
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
-    console.print(run_history(detail))
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+    def actions(self) -> Mapping[str, Action]:
+        """Open a run; close one."""
+        return {"open_run": self._open, "close_run": self._close}
 
+    def _open(self, *, run: str) -> str:
+        view = RunView(self._durable, self._durable.runs.get(run).id)
+        model = str(view.model_id)
+        self._opened[model] = view
+        return model
 
-def _detail(connection: sqlite3.Connection, run: str, now: float) -> RunDetail:
-    view = reads.find_run(connection, run)
-    return RunDetail(
-        run=view,
-        checkpoints=reads.list_checkpoints(connection, view.number),
-        children=reads.count_children(connection, view.number),
-        waits=reads.list_waits(connection, view.number),
-        lines=lines.list_lines(connection, view.number, limit=LINES),
-        line_count=lines.count_lines(connection, view.number),
-        now=now,
-    )
+    def _close(self, *, model: str) -> None:
+        if (view := self._opened.pop(model, None)) is not None:
+            view.close()

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from durable_nb.errors import UnknownQuestionError
+from durable_nb.log import questions
 from durable_nb.views import web
+from durable_nb.views.asking import answer_actions, question_item
 from durable_nb.views.detail import detail_of
 from durable_nb.views.panels import panel_of
 from durable_nb.views.replaying import Replaying
@@ -34,7 +37,7 @@ class RunView(View):
     """
 
     _esm = web.module("run.mjs")
-    _css = web.styles("run.css", "graph.css", "timeline.css", "replay.css")
+    _css = web.styles("run.css", "forms.css", "graph.css", "timeline.css", "replay.css")
     tab = traitlets.Unicode("graph").tag(sync=True)
 
     def __init__(self, durable: Durable, run: str, *, tab: str = "graph") -> None:
@@ -66,7 +69,8 @@ class RunView(View):
             "unfold": self._unfold,
             "panel": self._panel,
             "cancel": self._cancel,
-            "answer": self._answer,
+            "question": self._question,
+            **answer_actions(self._durable),
             **self._replaying.actions(),
         }
 
@@ -84,5 +88,8 @@ class RunView(View):
     def _cancel(self) -> bool:
         return self._durable.runs.cancel(self.run, reason="cancelled in the run's view")
 
-    def _answer(self, *, question: str, value: Any) -> None:
-        self._durable.inbox.answer(question, value)
+    def _question(self, *, run: int, branch: int, node: int) -> dict[str, Any]:
+        found = self.read(lambda connection: questions.at(connection, (int(run), int(branch), int(node)), now=time.time()))
+        if found is None or found.status != "open":
+            raise UnknownQuestionError("This is not asked any more.")
+        return question_item(found)

@@ -25,7 +25,7 @@ from durable_nb.log.reads import WaitView
 from durable_nb.log.records import CELL_KEY, RunView
 from durable_nb.views import web, words
 from durable_nb.views.feed import Items
-from durable_nb.views.opening import open_run
+from durable_nb.views.opening import Opening
 from durable_nb.views.text import runs_table
 from durable_nb.views.widget import Action, View
 from durable_nb.views.words import brief, wait_words
@@ -159,10 +159,11 @@ class RunsView(View):
     """A live table of runs."""
 
     _esm = web.module("runs.mjs")
-    _css = web.styles("runs.css")
+    _css = web.styles("runs.css", "opened.css")
 
     def __init__(self, durable: Durable, query: Query) -> None:
         self._rows = RunsSource(query)
+        self._opening = Opening(durable)
         super().__init__(durable, self._rows)
 
     def actions(self) -> Mapping[str, Action]:
@@ -172,7 +173,7 @@ class RunsView(View):
             "weigh": self._weigh,
             "cancel": self._cancel,
             "replay": self._replay,
-            "open_run": lambda run: open_run(self._durable, run),
+            **self._opening.actions(),
         }
 
     def still(self) -> RenderableType:

@@ -27,7 +27,10 @@ SETTINGS = {
 }
 MODULES = {"lab": "jupyterlab", "notebook": "notebook"}
 KINDS = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}
-PAGES = {"lab": "lab/tree", "notebook": "notebooks"}
+PAGES = {
+    "lab": "lab/workspaces/{place}/tree",
+    "notebook": "notebooks",
+}  # else Lab opens what earlier tests had open, kernels and all
 
 READY = """async () => {
   const until = async (look) => {
@@ -155,7 +158,8 @@ class Lab:
         content.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         path = folder / "notebook.ipynb"
         nbformat.write(content, path)
-        address = f"{self.url}/{PAGES[self._app]}/{path.relative_to(self.folder).as_posix()}?token=t"
+        page = PAGES[self._app].format(place=f"{folder.parent.name}-{number}")
+        address = f"{self.url}/{page}/{path.relative_to(self.folder).as_posix()}?token=t"
         return Notebook(browser, path, address, theme=theme, width=width)
 
 

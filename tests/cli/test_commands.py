@@ -62,6 +62,7 @@ def test_run_ends_with_what_became_of_the_run(script: str) -> None:
         (["runs", "-l", "flow.py"], 6, "is not an SQLite file"),
         (["approve", "#1", "-l", "flow.durable.db"], 4, "asks nothing"),
         (["approve", "x/1/1", "-l", "flow.durable.db"], 4, "x/1/1"),
+        (["approve", "x/1/1", "@none.json", "-l", "flow.durable.db"], 4, "none.json: No such file"),
         (["reset", "#1", "--node", "77", "-l", "flow.durable.db"], 4, "77"),
         (["replay", "#2", "-l", "flow.durable.db"], 2, "cannot be replayed"),
         (["worker", "-l", "empty.db"], 4, "holds no task"),
@@ -151,10 +152,12 @@ def test_questions_are_listed_and_answered(script: str) -> None:
     [item] = lines_of(command("inbox", "--json"))
     assert (item["run_id"], item["assignees"]) == (run, ["ada"])
     assert "does not fit" in command("approve", run[-6:], '{"ok": 7}', code=2).stderr
-    assert command("approve", run[-6:], '{"ok": true, "why": "fine"}', "--by", "Ada").stdout == f"answered {item['id']}\n"
+    Path("answer.json").write_text('{"ok": true, "why": "fine"}')
+    assert command("approve", run[-6:], "@answer.json", "--by", "Ada", "--reason", "read it").stdout == f"answered {item['id']}\n"
     worked(script)
     [answered] = lines_of(command("inbox", "--status", "answered", "--json"))
-    assert (answered["answered_by"], answered["answer"]) == ("Ada", {"ok": True, "why": "fine"})
+    assert (answered["answered_by"], answered["reason"]) == ("Ada", "read it")
+    assert answered["answer"] == {"ok": True, "why": "fine"}
     assert lines_of(command("runs", "--json"))[0]["output"] == "fine"
 
 

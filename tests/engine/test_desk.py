@@ -15,7 +15,8 @@ from durable_nb.engine.clock import SystemClock
 from durable_nb.errors import ArgumentError, InputValidationError, UnknownRunError
 from durable_nb.log import listing
 from durable_nb.log.listing import Query
-from durable_nb.views.inbox_view import InboxSource, InboxView, answer_actions
+from durable_nb.views.asking import answer_actions
+from durable_nb.views.inbox_view import InboxSource, InboxView
 from durable_nb.views.runs_view import RunsSource, RunsView, base_query, query_of
 from tests.engine.helpers import Bench, closing_log, wait_until
 
@@ -249,7 +250,11 @@ def test_bulk_actions_do_what_was_seen_and_no_more(durable: Durable) -> None:
         assert do["weigh"](runs=[failed, later.workflow_run_id], upto=None) == {"all": 2, "active": 1}
         assert do["replay"](runs=[failed], upto=None) == 1
         wait_until(lambda: durable.runs.get("#4").retry_count == 1)
-        assert "double #4" in do["open_run"](run=failed)
+        opened = do["open_run"](run=failed)
+        shown = view._opening._opened[opened]
+        assert shown.run == failed and shown.comm is not None
+        do["close_run"](model=opened)
+        assert shown.comm is None
         with pytest.raises(UnknownRunError):
             do["open_run"](run="nowhere")
     finally:

@@ -15,11 +15,13 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from durable_nb import Durable, DurableContext
+from durable_nb.errors import UnknownQuestionError
 from durable_nb.log.connection import open_sqlite
 from durable_nb.views import dags
 from durable_nb.views.families import FOLD, PAGE, Family, course
 from durable_nb.views.panels import LONGEST, panel_of
 from durable_nb.views.pictures import picture
+from durable_nb.views.run_view import RunView
 from durable_nb.views.sources import RunSource
 from durable_nb.views.words import brief
 
@@ -206,10 +208,17 @@ def test_a_run_that_works_is_seen_with_its_waits_checkpoints_and_lines(tmp_path:
             items = source.read(connection)
             assert items["run"]["state"] == "waiting"
             (wait,) = (item for key, item in items.items() if key.startswith("w/"))
-            assert (wait["question"], wait["schema"]) == ("Publish?", '{"type": "boolean"}')
+            assert (wait["question"], wait["is_question"]) == ("Publish?", True)
             assert [row[1] for row in items["t/0"]] == ["memo", "ask"]
             before = picture(items)
-            durable.inbox.answer(f"{ref.workflow_run_id}/{wait['branch']}/{wait['node']}", True)
+            view = RunView(durable, ref.workflow_run_id)
+            do, place = view.actions(), {"run": wait["parent"], "branch": wait["branch"], "node": wait["node"]}
+            question = do["question"](**place)
+            assert (question["question"], question["schema"]) == ("Publish?", {"type": "boolean"})
+            do["answer"](question=question["id"], text="true", by="ada", reason=None)
+            with pytest.raises(UnknownQuestionError, match="not asked any more"):
+                do["question"](**place)
+            view.close()
             assert ref.result() is True
             items = source.read(connection)
             assert items["run"]["state"] == "completed"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_nb.cli.held import HeldDurable
 from durable_nb.client import Durable
 from durable_nb.notebook.detached import Note
 from tests.notebook.helpers import Kernel, Shell, wait_until
@@ -111,3 +112,15 @@ def test_a_note_that_says_nonsense_is_no_worker(shell: Shell, note: Note) -> Non
         shell.cell("%durable close")
         note.path.write_text(nonsense)
         shell.cell("%durable status")
+
+
+def test_a_worker_of_a_terminal_leaves_the_worker_of_the_notebook_alone(shell: Shell, note: Note, folder: Path) -> None:
+    shell.cell(CELLS[0])
+    shell.cell("%durable close")
+    note.write(token="t")
+    held = HeldDurable(folder / "durable.db", "")
+    held.restore()
+    held.close()
+    assert note.read() == {"token": "t"}
+    shell.cell("durable.runs.list()")
+    assert note.read() == {}

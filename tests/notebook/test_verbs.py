@@ -128,8 +128,10 @@ def test_the_inbox_shows_what_is_asked_and_approve_answers_it(shell: Shell) -> N
     assert "yes?" in output.text
     [item] = output.result
     assert item.run_id == handle.id
-    assert "Answered “yes?” of asker" in shell.cell(f"%durable approve {item.id} --by ada").text
+    assert "'perhaps' is not of type 'boolean'" in shell.usage_error(f"%durable approve {item.id} perhaps")
+    assert "Answered “yes?” of asker" in shell.cell(f'%durable approve {item.id} yes --by ada --reason "seen it"').text
     assert handle.result() is True
+    assert app(shell).inbox.get(item.id).reason == "seen it"
     assert "by ada" in shell.cell("%durable inbox --status answered").text
     assert "answered already by ada" in shell.usage_error(f"%durable approve {item.id} false")
 
@@ -138,7 +140,8 @@ def test_a_question_is_named_by_its_run_and_needs_a_fitting_value(shell: Shell) 
     handle = start(shell, ASKER, 'asker "how many?"')
     assert "how many? takes integer, not just a yes" in shell.usage_error("%durable approve #1")
     assert "integer" in shell.usage_error('%durable approve #1 "many"')
-    shell.cell("%durable approve #1 41")
+    shell.cell("many = 41")
+    shell.cell("%durable approve #1 $many")
     assert handle.result() == 41
 
 

@@ -141,3 +141,59 @@ def test_a_missing_log_is_a_sentence(tmp_path: Path) -> None:
     view = View()
     Feed(tmp_path / "gone.db").subscribe(Definitions(), view)
     assert "gone.db" in view.next()["message"]
+
+
+@pytest.mark.parametrize("which", ["source", "sink"])
+def test_what_goes_wrong_with_one_view_is_told_to_it_and_stops_no_other(
+    log: Path, writer: sqlite3.Connection, which: str
+) -> None:
+    trouble = [KeyError("odd")]
+
+    class Odd(Definitions):
+        def read(self, connection: sqlite3.Connection) -> Items:
+            if which == "source" and trouble:
+                raise trouble[0]
+            return super().read(connection)
+
+    class Broken(View):
+        def __call__(self, message: dict[str, Any]) -> None:
+            if which == "sink" and trouble:
+                raise trouble.pop()
+            super().__call__(message)
+
+    feed, view, other = Feed(log), Broken(), View()
+    feed.subscribe(Odd(), view)
+    feed.subscribe(Definitions(), other)
+    assert other.next()["kind"] == "all"
+    assert view.next() == {"kind": "lost", "message": "KeyError: 'odd'", "n": 1 if which == "source" else 2}
+    trouble.clear()
+    define(writer, "a", "1")
+    assert other.next()["set"] == {"a": "1"}
+    while (message := view.next())["kind"] == "lost":
+        pass
+    assert message["items"] == {"a": "1"}
+
+
+@pytest.mark.parametrize("asks_all", [True, False])
+def test_what_is_asked_while_a_view_is_read_is_not_lost(log: Path, writer: sqlite3.Connection, asks_all: bool) -> None:
+    class Choosing(Definitions):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shown = "first"
+            self.is_reading, self.may_go_on = threading.Event(), threading.Event()
+
+        def read(self, connection: sqlite3.Connection) -> Items:
+            items = {"shown": self.shown}
+            self.is_reading.set()
+            assert self.may_go_on.wait(SECONDS)
+            return items
+
+    feed, view, source = Feed(log), View(), Choosing()
+    subscription = feed.subscribe(source, view)
+    assert source.is_reading.wait(SECONDS)
+    source.shown = "second"
+    (feed.ask_all if asks_all else feed.look)(subscription)
+    source.may_go_on.set()
+    assert view.next()["items"] == {"shown": "first"}
+    second = view.next()
+    assert second["items" if asks_all else "set"] == {"shown": "second"}

@@ -126,7 +126,6 @@ HOT = {
     "last move": (versions.LAST_MOVE, r"SEARCH journal USING INDEX journal_run"),
     "count of outdated": (versions.COUNT, r"USING INDEX run_status"),
     "wanted definitions": (definitions.WANTED, r"USING INDEX run_status"),
-    "anything left to do": (definitions.HAS_WORK, r"SEARCH run USING INDEX run_status"),
     "lines after": (lines.AFTER, r"USING INDEX line_run"),
     "a wait that is due": (idle.DUE, r"SEARCH wait USING (COVERING )?INDEX wait_due"),
     "an event to be matched": (idle.UNMATCHED, r"USING (COVERING )?INDEX event_pending"),

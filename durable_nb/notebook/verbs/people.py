@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
@@ -10,6 +12,8 @@ from durable_nb.log.questions import STATUSES
 from durable_nb.notebook.arguments import INPUT, Arguments, choices, plain, value_of, within
 from durable_nb.notebook.display import Shown, show_live
 from durable_nb.notebook.verbs.verb import Verb
+from durable_nb.tasks.answers import read_answer
+from durable_nb.tasks.schemas import misfits
 from durable_nb.views.desk import has_widgets
 from durable_nb.views.questions import inbox_table
 from durable_nb.views.words import brief
@@ -52,21 +56,28 @@ def _approve_options(parser: Arguments) -> None:
         type=plain,
         help="its id, as `%%durable inbox` shows it, or the run, if that asks one only",
     )
-    parser.add_argument("value", nargs="?", metavar=INPUT, help="the answer; true where it is a yes-or-no question")
+    parser.add_argument("value", nargs="?", metavar=INPUT, help="the answer; yes where it is left out")
     parser.add_argument("--by", metavar="NAME", type=plain, help="who answers; recorded with the answer")
+    parser.add_argument("--reason", metavar="WHY", type=plain, help="why; recorded with the answer")
 
 
 def _approve(extension: Extension, given: Namespace) -> None:
     durable = extension.ready().durable
     item = _question(durable, given.question)
-    if given.value is None and item.schema.get("type") != "boolean":
+    if given.value is None and misfits(True, json.dumps(item.schema)):
         wanted = item.schema.get("title") or item.schema.get("type") or "an answer"
         raise UsageError(
             f"{brief(item.question, 80)} takes {brief(str(wanted), 40)}, not just a yes: give it as JSON or $variable."
         )
-    value = True if given.value is None else value_of(given.value, extension.shell.user_ns)
-    durable.inbox.answer(item.id, value, by=given.by)
+    durable.inbox.answer(item.id, _answer(given.value, item, extension.shell.user_ns), by=given.by, reason=given.reason)
     print(f"Answered “{brief(item.question, 120)}” of {brief(item.task)}: run {brief(item.run_id)} goes on.")
+
+
+def _answer(word: str | None, item: InboxItem, namespace: Mapping[str, Any]) -> Any:
+    """Give the answer that a word stands for: ``$variable``, ``@file.json``, or what a person types in any form."""
+    if word is None:
+        return True
+    return value_of(word, namespace) if word.startswith(("$", "@")) else read_answer(word, item.schema)
 
 
 def _question(durable: Durable, name: str) -> InboxItem:

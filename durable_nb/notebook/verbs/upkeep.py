@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from durable_nb.notebook.arguments import Arguments, plain
 from durable_nb.notebook.verbs.verb import Verb, one_run
-from durable_nb.views.words import brief, counted, visible
+from durable_nb.views.upkeep_text import removed_line, report_lines
+from durable_nb.views.words import visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from durable_nb.engine.sweeping import Removed
     from durable_nb.log.doctor import Report
     from durable_nb.notebook.extension import Extension
-
-MIB = 2**20
 
 
 def _path(parser: Arguments) -> None:
@@ -33,8 +32,7 @@ def _gc(extension: Extension, given: Namespace) -> Removed:
     status = given.status.upper() if given.status else ("COMPLETED", "FAILED", "CANCELLED")
     durable = extension.ready().durable
     removed = durable.upkeep.gc(given.older_than, status=status, include_named=given.named, dry_run=given.dry_run)
-    what = f"{counted(removed.trees, 'run')} with all below them ({removed.runs} in all), and {counted(removed.events, 'event')}"
-    print(f"Would remove {what}; nothing was changed." if given.dry_run else f"Removed {what}.")
+    print(removed_line(removed))
     return removed
 
 
@@ -44,17 +42,8 @@ def _doctor_options(parser: Arguments) -> None:
 
 def _doctor(extension: Extension, given: Namespace) -> Report:
     report = extension.ready().durable.upkeep.doctor(thorough=not given.quick)
-    facts = report.facts
-    if facts:
-        print(
-            f"{counted(facts['runs'], 'run')}, {facts['unfinished']} unfinished, {counted(facts['events'], 'event')}; "
-            f"{facts['bytes'] / MIB:.1f} MiB, {facts['free_bytes'] / MIB:.1f} of them free, and {facts['wal_bytes'] / MIB:.1f} "
-            "in the write-ahead log."
-        )
-    for finding in report.findings:
-        print(f"{finding.kind}: {visible(finding.text)}" + (f" (run {brief(finding.run_id)})" if finding.run_id else ""))
-    if not report.findings:
-        print("Nothing is damaged, stuck or slow.")
+    for line in report_lines(report):
+        print(line)
     return report
 
 

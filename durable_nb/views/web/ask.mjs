@@ -116,7 +116,8 @@ export function askForm(host, question, { sent, later } = {}) {
     }
   };
   const keys = (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
+    if (event.key !== "Enter" || event.isComposing) return;
+    if (event.ctrlKey || event.metaKey || event.target.matches('input:not([type="checkbox"], [type="radio"])')) submit(event); // in a notebook the browser leaves it to us
   };
   const element = h(
     "form",

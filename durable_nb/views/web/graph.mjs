@@ -191,7 +191,7 @@ function make(host) {
   });
   sized.observe(element);
   host.answer = () => {
-    const wait = nodes.find((one) => one.kind === "wait" && one.item.schema);
+    const wait = nodes.find((one) => one.kind === "wait" && one.item.is_question);
     if (wait) open(wait.id);
   };
   return {

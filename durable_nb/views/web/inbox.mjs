@@ -3,6 +3,7 @@
 import { ago, askForm, factsOf } from "./ask.mjs";
 import { h, replace } from "./dom.mjs";
 import { connect } from "./live.mjs";
+import { openedRun } from "./opened.mjs";
 import { sign } from "./states.mjs";
 import { counted, moment } from "./words.mjs";
 
@@ -18,7 +19,7 @@ class Card {
     this.question = question;
     this.form = null;
     this.isSent = false;
-    this.facts = factsOf(question, () => inbox.open(question.run));
+    this.facts = factsOf(question, () => inbox.opened.open(question.run, `Run #${question.number}`));
     this.toggle = h("button", { type: "button", class: "dnb-inbox-answer", "aria-expanded": "false", click: () => this.unfold(true) }, "Answer…");
     this.body = h("div", { class: "dnb-body" });
     this.title = h("h3", { class: "dnb-question" }, question.question);
@@ -79,12 +80,12 @@ class Inbox {
     this.doneCount = h("span", { class: "dnb-num" });
     this.doneList = h("div", { class: "dnb-done-list", role: "list" });
     this.done = h("details", { class: "dnb-done", hidden: true }, h("summary", {}, "Answered and closed ", this.doneCount), this.doneList);
-    this.panel = h("div", { class: "dnb-inbox-panel", hidden: true });
     this.live = connect(model, { changed: (items) => this.draw(items), lost: (message) => this.say(message) });
+    this.opened = openedRun(this.live, model);
     el.classList.add("dnb", "dnb-inbox");
     el.setAttribute("data-lm-suppress-shortcuts", "true");
     const head = h("div", { class: "dnb-head" }, h("h2", { class: "dnb-title" }, "Waiting for an answer"), this.count);
-    el.append(h("section", { "aria-label": "Inbox" }, head, this.lost, this.list, this.empty, this.more, this.panel, this.done, this.said));
+    el.append(h("section", { "aria-label": "Inbox" }, head, this.lost, this.list, this.empty, this.more, this.opened.element, this.done, this.said));
     this.timer = setInterval(() => this.tick(), 1000);
   }
 
@@ -95,19 +96,6 @@ class Inbox {
   say(message) {
     this.lost.hidden = false;
     replace(this.lost, `The log cannot be read, it is tried again: ${message}`);
-  }
-
-  async open(run) {
-    this.panel.hidden = false;
-    const close = h("button", { type: "button", click: () => (this.panel.hidden = true) }, "Close");
-    const text = h("pre", { tabindex: 0, "aria-label": "The run" }, "Loading…");
-    replace(this.panel, h("div", { class: "dnb-form-line" }, h("b", {}, "Run "), h("span", { class: "dnb-id" }, run), h("span", { class: "dnb-space" }), close), text);
-    try {
-      replace(text, await this.live.perform("open_run", { run }));
-    } catch (error) {
-      replace(text, error.message);
-    }
-    close.focus();
   }
 
   draw(items) {
@@ -184,6 +172,7 @@ class Inbox {
 
   close() {
     clearInterval(this.timer);
+    this.opened.close();
     this.live.close();
   }
 }

@@ -1,5 +1,6 @@
 // The panel beside the graph: everything about the node that was opened, as text.
 
+import { askForm } from "./ask.mjs";
 import { h, replace } from "./dom.mjs";
 import { leftOf, waitWords } from "./nodes.mjs";
 import { sign, stateOf } from "./states.mjs";
@@ -16,6 +17,7 @@ export function sidePanel(host, left) {
   let one = null;
   let version = 0;
   let late = null;
+  let asked = null; // the last question whose form was made
 
   function close() {
     if (!one) return;
@@ -79,34 +81,34 @@ export function sidePanel(host, left) {
         condition.due ? h("p", { class: "dnb-num" }, `${condition.name}: due ${moment(condition.due, { exact: true })}`) : null,
         condition.problem ? h("p", { class: "dnb-error" }, `The filter failed on the last event: ${condition.problem}`) : null,
       ]),
-      item.schema ? answerForm(item) : null,
+      item.is_question ? answerPart(item) : lostPart(item),
     );
   }
 
-  function answerForm(item) {
-    const id = `${host.items.get("run").id}/${item.branch}/${item.node}`;
-    const problem = h("p", { class: "dnb-error", role: "alert" });
-    const send = async (value) => {
-      try {
-        replace(problem);
-        await host.perform("answer", { question: id, value });
-        close();
-      } catch (error) {
-        replace(problem, error.message);
-      }
+  /** The form of a question's answer; what is being typed there survives every update. */
+  function answerPart({ parent, branch, node }) {
+    const place = `${parent}/${branch}/${node}`;
+    if (asked?.place === place) return asked.element;
+    const element = h("div", { class: "dnb-side-form" }, h("p", { class: "dnb-num" }, "Reading…"));
+    const mine = (asked = { place, element, form: null });
+    const sent = () => {
+      asked = null;
+      close();
     };
-    if (schemaType(item.schema) === "boolean") {
-      return h("div", { class: "dnb-graph-answer" }, h("button", { type: "button", class: "dnb-go", click: () => send(true) }, "Yes"), h("button", { type: "button", click: () => send(false) }, "No"), problem);
-    }
-    const field = h("textarea", { rows: "3", "aria-label": "Answer, as JSON", placeholder: "JSON" });
-    const parse = () => {
-      try {
-        send(JSON.parse(field.value));
-      } catch {
-        replace(problem, "This is no JSON: text stands in double quotes.");
-      }
-    };
-    return h("div", { class: "dnb-graph-answer" }, field, h("button", { type: "button", class: "dnb-go", click: parse }, "Send answer"), problem);
+    host.perform("question", { run: parent, branch, node }).then(
+      (question) => {
+        mine.form = askForm(host, question, { sent, later: close });
+        replace(element, mine.form.element);
+      },
+      (error) => replace(element, h("p", { class: "dnb-error" }, error.message)),
+    );
+    return element;
+  }
+
+  /** The question takes no answer any more: say so to who was writing one. */
+  function lostPart({ parent, branch, node }) {
+    if (asked?.place !== `${parent}/${branch}/${node}` || !asked.form?.isTouched()) return null;
+    return h("p", { class: "dnb-error", role: "alert" }, "It is over: what you had filled in was not sent.");
   }
 
   return {
@@ -142,16 +144,6 @@ export function sidePanel(host, left) {
       }
     },
   };
-}
-
-/** The type that a JSON Schema names, "" where it names none. */
-export function schemaType(text) {
-  try {
-    const type = JSON.parse(text)?.type;
-    return typeof type === "string" ? type : "";
-  } catch {
-    return "";
-  }
 }
 
 /** A trace's lines, those of a cell's own source marked: `[class, text]`. */

@@ -85,7 +85,7 @@ export function head(host) {
     );
     numbers.setAttribute("title", `created ${moment(run.at, { exact: true })}`);
     cancel.hidden = ENDED.has(run.state) || run.state === "cancelling";
-    answer.hidden = !waits.some((wait) => wait.state === "waiting" && wait.schema);
+    answer.hidden = !waits.some((wait) => wait.state === "waiting" && wait.is_question);
     answer.setAttribute("class", answer.hidden ? "" : "dnb-go");
     const problem = refused || run.reason || (run.state === "failed" ? run.failure : "");
     trouble.hidden = !problem;

@@ -3,6 +3,7 @@
 import { left } from "./ask.mjs";
 import { h, replace } from "./dom.mjs";
 import { connect } from "./live.mjs";
+import { openedRun } from "./opened.mjs";
 import { has, nothing, question, size, toggled, togglePage } from "./selection.mjs";
 import { sign, stateOf } from "./states.mjs";
 import { counted, duration, moment } from "./words.mjs";
@@ -94,8 +95,9 @@ class Table {
     this.selection = nothing();
     this.current = null;
     this.query = { order: "created", descending: true, offset: 0, limit: 25, upto: null };
-    this.build(el);
     this.live = connect(model, { changed: (items) => this.draw(items), lost: (message) => this.say(message) });
+    this.opened = openedRun(this.live, model, { left: () => this.rows.get(this.openNumber)?.element.focus() });
+    this.build(el);
     this.timer = setInterval(() => this.tick(), 1000);
   }
 
@@ -129,11 +131,10 @@ class Table {
     this.limit = h("select", { "aria-label": "Runs a page", change: () => this.choose({ limit: Number(this.limit.value) }) }, [25, 50, 100].map((number) => h("option", { value: number }, `${number} a page`)));
     this.said = h("div", { class: "dnb-hidden", role: "status", "aria-live": "polite" });
     this.lost = h("div", { class: "dnb-error dnb-runs-lost", role: "alert", hidden: true });
-    this.panel = h("div", { class: "dnb-runs-panel", hidden: true });
     const filters = h("div", { class: "dnb-filters", role: "search" }, this.search, this.status, this.task, this.since, h("label", { class: "dnb-runs-check" }, this.children, "with children"));
     const head = h("div", { class: "dnb-head" }, h("h2", { class: "dnb-title" }, "Runs"), this.total, this.newer, h("span", { class: "dnb-space" }), filters);
     const foot = h("div", { class: "dnb-bar dnb-pages" }, this.back, this.where, this.on, h("span", { class: "dnb-space" }), this.limit);
-    el.append(h("section", { "aria-label": "Runs" }, head, this.lost, this.bar, h("div", { class: "dnb-runs-scroll" }, this.grid), this.empty, foot, this.panel, this.said));
+    el.append(h("section", { "aria-label": "Runs" }, head, this.lost, this.bar, h("div", { class: "dnb-runs-scroll" }, this.grid), this.empty, foot, this.opened.element, this.said));
   }
 
   page() {
@@ -380,25 +381,14 @@ class Table {
     doing();
   }
 
-  async open({ id, number }) {
-    this.panel.hidden = false;
-    const close = () => {
-      this.panel.hidden = true;
-      this.rows.get(number)?.element.focus();
-    };
-    const text = h("pre", { tabindex: 0, "aria-label": `Run ${number}` }, "Loading…");
-    const button = h("button", { type: "button", click: close }, "Close");
-    replace(this.panel, h("div", { class: "dnb-runs-line", keydown: (event) => event.key === "Escape" && close() }, h("b", {}, `Run #${number}`), h("span", { class: "dnb-id" }, id), h("span", { class: "dnb-space" }), button), text);
-    button.focus();
-    try {
-      replace(text, await this.live.perform("open_run", { run: id }));
-    } catch (error) {
-      replace(text, error.message);
-    }
+  open({ id, number }) {
+    this.opened.open(id, `Run #${number}`);
+    this.openNumber = number;
   }
 
   close() {
     clearInterval(this.timer);
+    this.opened.close();
     this.live.close();
   }
 }
