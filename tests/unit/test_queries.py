@@ -43,6 +43,7 @@ from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
     "claim": (queue.FIND_READY, r"USING (COVERING )?INDEX run_ready"),
+    "still queued": (runs.STILL_QUEUED, r"USING INDEX run_ready_at"),
     "count ready": (queue.COUNT_READY, r"USING (COVERING )?INDEX run_ready"),
     "ready ahead of the clock": (queue.AHEAD, r"SEARCH run USING (COVERING )?INDEX run_ready_at"),
     "let in already": (limits.HEAD, r"USING (COVERING )?INDEX run_lineup"),
