@@ -74,7 +74,8 @@ async def fork(engine: Engine, run: str, node: int, override: str | None, branch
         new = control.prepare_fork(connection, found.number, node, fork_id, is_overridden=override is not None, branch=branch)
         number = control.fork(connection, found.number, node, signed(engine, new), override=override, at=at, branch=branch)
         task = engine.registry.get(found.task)
-        if task is not None and task.version not in (None, new.version):  # it goes on with today's code, or with that before
+        if task is not None and found.home == engine.home and task.version not in (None, new.version):
+            # It goes on with today's code, or with that before.
             versions.renew(connection, number, signed(engine, replace(new, version=task.version)), former=new.version, at=at)
         return _place(connection, number), Effects()
 
