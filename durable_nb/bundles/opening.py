@@ -20,6 +20,7 @@ from durable_nb.client.guarded import guarded
 from durable_nb.client.replayer import History, Job, Verdict
 from durable_nb.definitions import Definition
 from durable_nb.definitions.trust import Keyring
+from durable_nb.engine.siblings import siblings_in
 from durable_nb.errors import InertLogError, LogError, UntrustedError
 from durable_nb.log import branches, bundling, checkpoints, reads
 from durable_nb.log.copying import new_file
@@ -139,6 +140,7 @@ class Bundle:
                     checkpoints.load_history(connection, *place),
                     branches.seeds_of(connection, *place),
                     checkpoints.seq_before(connection, *place),
+                    siblings_in(connection, claim),
                 )
                 found.append((reads.find_run(connection, f"#{claim.number}"), history))
             return found

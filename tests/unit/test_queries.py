@@ -72,6 +72,7 @@ HOT = {
         r"USING INDEX checkpoint_child",
     ),
     "a task's place in its workflow": (workflows.ASKED_BY, r"USING (COVERING )?INDEX checkpoint_child"),
+    "shape of a workflow's run": (workflows.PLAN, r"SEARCH checkpoint USING PRIMARY KEY"),
     "a workflow's ended tasks": (workflows.ENDED_SIBLINGS, r"SEARCH checkpoint USING PRIMARY KEY"),
     "diverged runs of a workflow": (workflows.UNPARK, r"USING INDEX run_blocked"),
     "due": (waits.DUE, r"USING (COVERING )?INDEX wait_due"),
