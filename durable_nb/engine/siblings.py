@@ -113,11 +113,11 @@ async def find_siblings(engine: Engine, claim: Claim, context: Context) -> None:
 
 def siblings_in(connection: sqlite3.Connection, claim: Claim) -> Siblings | None:
     """Give what the task of a run knows of the others, by the shape that its workflow's run has; None for any other run."""
-    plan = None if claim.parent is None else workflows.plan_of_child(connection, claim.parent, claim.number)
-    if plan is None or claim.parent is None:
+    found = None if claim.parent is None else workflows.plan_of_child(connection, claim.parent, claim.number)
+    if found is None or claim.parent is None:
         return None
-    shape = {name: (part["when"], part["parents"]) for name, part in decode(plan).items()}
-    name, _, here = claim.task.rpartition(":")
+    name, here = found[0], claim.task.removeprefix(f"{found[0]}:")
+    shape = {other: (part["when"], part["parents"]) for other, part in decode(found[1]).items()}
     return _siblings(connection, claim, claim.parent, name, here, shape) if here in shape else None
 
 
