@@ -118,6 +118,19 @@ def test_a_fork_of_the_others_run_keeps_the_others_code(bench: Bench) -> None:
     assert fork.result() == ref.result() == ["a", "1", 0]
 
 
+def test_an_event_starts_the_task_that_listens_not_one_of_its_name(bench: Bench) -> None:
+    b, a = notebook(bench, "b", "2"), notebook(bench, "a", "1", on_events=("order",))
+    wait_until(lambda: bench.count("listener") == 1)
+    [started] = b.event.push("order", {"n": 1}).started_runs
+    assert b.runs.get_run_ref(started).result() == ["a", "1", {"n": 1}]
+    a.close()
+    [started] = b.event.push("order", {"n": 2}).started_runs
+    at_work(b)
+    assert ready(bench) == [started]
+    third = notebook(bench, "c", "1", on_events=("order",))
+    assert third.runs.get_run_ref(started).result() == ["c", "1", {"n": 2}]
+
+
 def test_the_schedule_timeout_of_the_others_task_is_not_this_ones(bench: Bench) -> None:
     a, b = notebook(bench, "a", "1"), notebook(bench, "b", "2", schedule_timeout=timedelta(milliseconds=1))
     ref = a.tasks["wait"].run(wait_for_result=False)
