@@ -187,11 +187,11 @@ class Bundle:
         chosen = {row.task: (row.kind, row.body) for row in stored} | {
             row.task: (row.kind, row.body) for row in stored if row.task == task and row.version == version
         }
-        if task not in chosen:
-            return [
-                Verdict(number=item.claim.number, kind="not checkable", reason="its code is not in the bundle")
-                for item in histories
-            ]
+        reason = "" if task in chosen else "its code is not in the bundle"
+        if any(item.recorded and item.recorded[0].kind == "plan" for item in histories):
+            reason = "a workflow has no code of its own; each of its durable tasks is judged"
+        if reason:
+            return [Verdict(number=item.claim.number, kind="not checkable", reason=reason) for item in histories]
         job = Job(task, chosen, histories, [""])  # type: ignore[arg-type]  # kinds are text in the log
         verdicts, ends_at = list[Verdict](), time.monotonic() + REPLAY_SECONDS
         with guarded("durable_nb.client.replayer", job) as hear:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_nb import open_bundle
 from tests.notebook.helpers import Shell, wait_until
 
 TASK = """%%durable_task
@@ -361,3 +362,9 @@ def test_the_tasks_of_a_workflow_replay_with_what_the_others_gave(shell: Shell, 
     assert "1 unfinished run goes on with it." in edit(shell, FLOW.replace("'old'", "'new'"), capfd)
     shell.cell("durable.event.push('go:[4, False, {}, True]')")
     assert result(shell) == {"price": 4, "pay": "new"}
+    steps = shell.cell(f"durable.runs.step_through('{pay}')").result
+    assert steps[0].locals["seen"].text == "[4, False, {}, True]"
+    bundle = shell.cell("durable.runs.bundle('#1', 'shop.bundle')").result
+    verdicts = open_bundle(bundle).replay()
+    assert [verdict.kind for verdict in verdicts] == ["not checkable", "goes on"]
+    assert verdicts[0].reason == "a workflow has no code of its own; each of its durable tasks is judged"
