@@ -24,7 +24,8 @@ class Served:
 
     Attributes:
         text: JSON: `tasks`, names of all; of those that it serves for other homes too `codes`, pairs of name and version, '' for
-            a run without one, and `any`, names of tasks whose own code is not kept, which go with any version.
+            a run without one, and `any`, names of tasks that go with any version: those of a plain script, whose code nobody
+            keeps. (In a notebook a task has no version only until its cell has ended.)
     """
 
     home: str
@@ -38,7 +39,7 @@ class Served:
             codes: those that are served for other homes too: names with versions.
         """
         known = sorted({(name, version or "") for name, version in codes})
-        codeless = [name for name, version in known if not version]
+        codeless = [name for name, version in known if not version and not home]
         pairs = sorted({*known, *((name, "") for name, _ in known)})
         return cls(home, json.dumps({"tasks": sorted(tasks), "codes": pairs, "any": codeless}))
 

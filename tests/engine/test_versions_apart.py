@@ -64,18 +64,19 @@ def test_each_executes_its_own_runs_of_a_name_that_both_have(bench: Bench) -> No
 
 @pytest.mark.parametrize(
     ("home", "version"),
-    [("c", "1"), ("a", "9"), ("c", None)],
-    ids=["by the same code elsewhere", "by its own home with new code", "by code that is not kept"],
+    [("c", "1"), ("a", "9"), ("", None)],
+    ids=["by the same code elsewhere", "by its own home with new code", "by a script whose code is not kept"],
 )
 def test_the_run_of_one_that_is_gone_is_taken_over(bench: Bench, home: str, version: str | None) -> None:
     a, b = notebook(bench, "a", "1"), notebook(bench, "b", "2")
-    restored = notebook(bench, "d", "1", is_restored=True)
+    restored, unkept = notebook(bench, "d", "1", is_restored=True), notebook(bench, "e", None)
     ref = a.tasks["wait"].run(wait_for_result=False)
     bench.asked(ref, 1)
     a.close()
     b.event.push("go", 0)
     at_work(b)
     at_work(restored)
+    at_work(unkept)  # a cell that has not ended yet
     assert ready(bench) == [ref.workflow_run_id], "neither by other code, nor by what another notebook restored"
     third = notebook(bench, home, version)
     assert third.runs.get_run_ref(ref.workflow_run_id).result() == [home, version, 0]
