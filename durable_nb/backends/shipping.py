@@ -62,9 +62,8 @@ class StandIn:
         name: of a task, '' for an app object.
     """
 
-    def __init__(self, name: str, output: Any, part: Any = None) -> None:
+    def __init__(self, name: str, output: Any) -> None:
         self.name = name
-        self.part = part
         self._output = output
 
     @property
@@ -158,7 +157,7 @@ def _shipper() -> Any:
     class Shipper(cloudpickle.CloudPickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, Task):
-                return StandIn, (obj.name, _output_of(obj), _part_of(obj))
+                return StandIn, (obj.name, _output_of(obj))
             if _is_host(obj):
                 return StandIn, ("", None)
             return super().reducer_override(obj)
@@ -175,11 +174,6 @@ def _output_of(task: Task[Any]) -> Any:
     with contextlib.suppress(DeclarationError):
         return hint_of(task.function, "return")
     return Any
-
-
-def _part_of(task: Task[Any]) -> ShortName | None:
-    part = getattr(task, "part", None)
-    return None if part is None else ShortName(part.short_name)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ from pydantic_core import from_json
 from durable_nb.bundles.opening import Bundle
 from durable_nb.client.replayer import History, Nowhere, Replay
 from durable_nb.engine.clock import SystemClock
-from durable_nb.engine.durable_context import DurableContext
 from durable_nb.engine.engine import Engine
 from durable_nb.engine.loop import EngineLoop
 from durable_nb.errors import DurableError
@@ -89,7 +88,7 @@ async def _replay(durable: Durable, task: Task[Any], run: RunView, history: Hist
         value = decode(history.claim.input, task.input_adapter, of="its input")
     except DurableError as error:
         return str(error)
-    entered: asyncio.Future[Any] = engine.loop.create_task(execution.run(value, DurableContext(execution, value)))
+    entered: asyncio.Future[Any] = engine.loop.create_task(execution.run(value, execution.context(value)))
     ends: list[asyncio.Future[Any]] = [entered, execution.verdict]
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

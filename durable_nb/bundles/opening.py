@@ -20,6 +20,7 @@ from durable_nb.client.guarded import guarded
 from durable_nb.client.replayer import History, Job, Verdict
 from durable_nb.definitions import Definition
 from durable_nb.definitions.trust import Keyring
+from durable_nb.engine.siblings import siblings_in
 from durable_nb.errors import InertLogError, LogError, UntrustedError
 from durable_nb.log import branches, bundling, checkpoints, reads
 from durable_nb.log.copying import new_file
@@ -139,6 +140,7 @@ class Bundle:
                     checkpoints.load_history(connection, *place),
                     branches.seeds_of(connection, *place),
                     checkpoints.seq_before(connection, *place),
+                    siblings_in(connection, claim),
                 )
                 found.append((reads.find_run(connection, f"#{claim.number}"), history))
             return found
@@ -185,11 +187,11 @@ class Bundle:
         chosen = {row.task: (row.kind, row.body) for row in stored} | {
             row.task: (row.kind, row.body) for row in stored if row.task == task and row.version == version
         }
-        if task not in chosen:
-            return [
-                Verdict(number=item.claim.number, kind="not checkable", reason="its code is not in the bundle")
-                for item in histories
-            ]
+        reason = "" if task in chosen else "its code is not in the bundle"
+        if any(item.recorded and item.recorded[0].kind == "plan" for item in histories):
+            reason = "a workflow has no code of its own; each of its durable tasks is judged"
+        if reason:
+            return [Verdict(number=item.claim.number, kind="not checkable", reason=reason) for item in histories]
         job = Job(task, chosen, histories, [""])  # type: ignore[arg-type]  # kinds are text in the log
         verdicts, ends_at = list[Verdict](), time.monotonic() + REPLAY_SECONDS
         with guarded("durable_nb.client.replayer", job) as hear:

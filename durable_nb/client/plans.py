@@ -15,6 +15,7 @@ from durable_nb.client.guarded import module_path
 from durable_nb.client.replayer import History
 from durable_nb.client.stepper import WalkJob
 from durable_nb.definitions import Code, Definition, Keyring, capture, is_signed
+from durable_nb.engine.siblings import Siblings, siblings_in
 from durable_nb.errors import DurableError
 from durable_nb.log import definitions as stored
 from durable_nb.log.definitions import StoredDefinition
@@ -88,21 +89,23 @@ def plan_of(
     """
     past = past_of(connection, run, branch)
     reader = _Definitions(connection, run, keyring, log_id, list(tasks), trusts)
-    spans = []
+    spans, siblings = [], siblings_in(connection, past.claim)
     for place, (since, version) in enumerate(past.versions):
         until = past.versions[place + 1][0] if place + 1 < len(past.versions) else float("inf")
         nodes = [item.node for item in past.recorded if since <= item.asked_at < until or (place == 0 and item.asked_at < since)]
         if nodes or until == float("inf"):
-            spans.append(_span(reader, past, version, nodes, until))
+            spans.append(_span(reader, past, version, nodes, until, siblings))
     return Plan(run=run, past=past, spans=spans)
 
 
-def _span(reader: _Definitions, past: Past, version: str | None, nodes: list[int], until: float) -> Span:
+def _span(
+    reader: _Definitions, past: Past, version: str | None, nodes: list[int], until: float, siblings: Siblings | None
+) -> Span:
     found, sources, reason = reader.code(past, version)
     job = None
     if found is not None:
         recorded = [_as_of(item, until) for item in past.recorded if item.asked_at < until]
-        history = History(past.claim, recorded, past.seeds, past.since)
+        history = History(past.claim, recorded, past.seeds, past.since, siblings)
         cancel = past.cancel if until == float("inf") else None
         job = WalkJob(past.claim.task, found, [history], module_path(), cancel, min(nodes, default=1))
     return Span(version=version, nodes=nodes, sources=sources, job=job, reason=reason)

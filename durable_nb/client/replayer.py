@@ -28,6 +28,7 @@ from durable_nb.engine.durable_context import DurableContext
 from durable_nb.engine.engine import Engine
 from durable_nb.engine.execution import Execution
 from durable_nb.engine.loop import EngineLoop
+from durable_nb.engine.siblings import Siblings
 from durable_nb.errors import DurableError, NonDeterminismError
 from durable_nb.log.records import Ask, Claim, Outcome, Recorded
 from durable_nb.tasks.options import TaskOptions
@@ -48,12 +49,17 @@ Kinds = Literal["goes on", "diverges", "fails", "not checkable"]
 
 @dataclass(frozen=True)
 class History:
-    """A run's recorded work, as an engine would enter it with."""
+    """A run's recorded work, as an engine would enter it with.
+
+    Attributes:
+        siblings: what it knows of the others, where its task is one of a workflow.
+    """
 
     claim: Claim
     recorded: Sequence[Recorded]
     seeds: Sequence[tuple[int, str]]
     since: int
+    siblings: Siblings | None
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,13 @@ class Replay(Execution):
         super().__init__(engine, history.claim, task, history.recorded, history.seeds, history.since)
         self.verdict: asyncio.Future[tuple[Kinds, str]] = asyncio.get_running_loop().create_future()
         self.diverged_line: int | None = None
+        self._siblings = history.siblings
+
+    def context(self, value: Any) -> DurableContext:
+        """Give what the task is entered with."""
+        context = DurableContext(self, value)
+        context._siblings = self._siblings
+        return context
 
     async def inline(
         self, ask: Ask, work: Callable[[], Awaitable[str]], *, write: Callable[..., None] | None = None
@@ -255,7 +268,7 @@ async def replay(
         value = decode(claim.input, task.input_adapter, of="its input")
     except DurableError as error:
         return Verdict(number=claim.number, kind="fails", reason=str(error)), None, None
-    run: asyncio.Future[Any] = asyncio.get_running_loop().create_task(execution.run(value, DurableContext(execution, value)))
+    run: asyncio.Future[Any] = asyncio.get_running_loop().create_task(execution.run(value, execution.context(value)))
     ends: list[asyncio.Future[Any]] = [run, execution.verdict]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if guard.what:

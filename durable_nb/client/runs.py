@@ -290,7 +290,7 @@ class Runs(Pasts):
         """
         from durable_nb.engine import steering
 
-        text = None if override is None else encode_given(override, of=f"the override of node {node_id}")
+        text = None if override is None else encode_given(override, of="the override")
         return await self._steer_to_ref(lambda engine: steering.fork(engine, name_of(run), node_id, text, branch_id))
 
     fork = sync_form(aio_fork)

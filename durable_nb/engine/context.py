@@ -13,7 +13,6 @@ from durable_nb.log.records import Claim, holdable
 from durable_nb.log.streams import Said
 from durable_nb.tasks.options import parse_duration
 from durable_nb.tasks.payload import decode
-from durable_nb.tasks.workflow import WorkflowTask
 
 if TYPE_CHECKING:
     from durable_nb.engine.engine import Engine
@@ -105,7 +104,7 @@ class Context:
 
     def get_task_run_error(self, task: Task[Any]) -> TaskRunError | None:
         """Give the error of one task of the workflow, None if it did not fail."""
-        return self.task_run_errors.get(task.part.short_name) if isinstance(task, WorkflowTask) else None
+        return self._siblings.error_of(task) if self._siblings else None
 
     def _in_workflow(self) -> Siblings:
         if self._siblings is None:

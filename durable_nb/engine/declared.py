@@ -6,6 +6,7 @@ listeners and a cron its task; declaring the task again replaces it.
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ class Declared:
         """It was runnable when it was declared."""
 
     @classmethod
+    @functools.lru_cache(maxsize=256)
     def from_json(cls, name: str, text: str) -> Declared:
         """Read what `to_json` wrote.
 

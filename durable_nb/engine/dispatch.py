@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from durable_nb.engine.engine import Engine
+    from durable_nb.log.serving import Served
     from durable_nb.tasks.task import Lane, Task
 
 
@@ -168,13 +169,10 @@ class Dispatcher:
 
     async def _claim(self, lane: Lane) -> None:
         engine = self._engine
-        defined, restored = engine.registry.served(lane)
-        if self._is_closed or not (defined or restored) or not engine.lifespan.is_entered:
+        if self._is_closed or lane not in engine.registry.lanes or not engine.lifespan.is_entered:
             return
-        at = engine.clock.now()
-        is_work = await engine.reader.run(
-            lambda connection: queue.is_work(connection, home=engine.home, defined=defined, restored=restored, at=at)
-        )
+        served, at = engine.registry.served(engine.home, lane), engine.clock.now()
+        is_work = await engine.reader.run(lambda connection: queue.is_work(connection, served, at=at))
         if not is_work:  # most often; and a look takes no lock that other processes wait for
             self._wanted.discard(lane)
             self._is_short = self._is_short and lane != "durable"
@@ -183,9 +181,7 @@ class Dispatcher:
         free = max(0, self._free[lane])
 
         def work(connection: sqlite3.Connection) -> queue.Claimed:
-            return queue.claim_ready(
-                connection, worker=engine.worker, home=engine.home, defined=defined, restored=restored, slots=free, at=at
-            )
+            return queue.claim_ready(connection, served, worker=engine.worker, slots=free, at=at)
 
         if free > 0 or lane == "durable":  # without a slot too, runs may leave their lineups, for which one is made then
             self._free[lane] -= free  # nobody else may reserve them meanwhile
@@ -203,7 +199,7 @@ class Dispatcher:
             if claimed.has_let_in or len(claimed.claims) == free > 0:
                 self._wake.set()
         if lane == "durable" and self._free[lane] <= 0:
-            await self._make_room(defined, restored)
+            await self._make_room(served)
 
     def start(self, claims: Iterable[Claim], lane: Lane) -> None:
         """Run what was claimed; each has a slot of the lane already, which its task may have left since by a new definition."""
@@ -321,10 +317,10 @@ class Dispatcher:
 
     # ------------------------------------------------------------ eviction
 
-    async def _make_room(self, defined: Sequence[str], restored: Sequence[str]) -> None:
+    async def _make_room(self, served: Served) -> None:
         """Evict waiting runs for those that are ready: lowest priority first, then the longest wait."""
         engine, now = self._engine, self._engine.clock.now()
-        ready = await engine.reader.run(lambda connection: queue.count_ready(connection, [*defined, *restored], at=now))
+        ready = await engine.reader.run(lambda connection: queue.count_ready(connection, served, at=now))
         self._is_short = ready > 0
         waiting = [
             item
@@ -376,11 +372,11 @@ class Dispatcher:
         if not limits:
             return
         since, self._aged_at = self._aged_at, engine.clock.now()
-        at = self._aged_at
+        at, served = self._aged_at, engine.registry.served(engine.home)
         if not engine.lifespan.is_entered:
             return  # it is not able to run them
         for number, epoch, task in await engine.writer.submit(
-            lambda connection: runs.age_queue(connection, limits, since=since, at=at)
+            lambda connection: runs.age_queue(connection, served, limits, since=since, at=at)
         ):
             limit = format_duration(limits[task])
             error = ScheduleTimeoutError(f"The run stood in the queue for longer than {limit}, the schedule_timeout of '{task}'.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from durable_nb.log import idle
 
@@ -38,20 +38,19 @@ async def is_idle(engine: Engine) -> bool:
     waiting = [execution for execution in engine.executions.values() if execution.is_waiting()]
     if engine.dispatcher.in_hand > len(waiting):
         return False
-    return engine.writer.is_idle and not await engine.reader.run(partial(idle.has_work, **_served(engine), at=engine.clock.now()))
+    if not engine.writer.is_idle:
+        return False
+    served, at = engine.registry.served(engine.home), engine.clock.now()
+    return not await engine.reader.run(lambda connection: idle.has_work(connection, served, at=at))
 
 
 async def is_done(engine: Engine) -> bool:
     """Whether every run of the tasks that this engine serves has ended, or is blocked until a person acts."""
-    return not await engine.reader.run(partial(idle.has_unfinished, **_served(engine)))
+    served = engine.registry.served(engine.home)
+    return not await engine.reader.run(lambda connection: idle.has_unfinished(connection, served))
 
 
 async def is_finished(engine: Engine) -> bool:
     """Whether, besides, nothing in the log may start a run of them any more."""
     names = [name for served in engine.registry.all_served() for name in served]
     return await is_done(engine) and not await engine.reader.run(partial(idle.has_starts, tasks=names))
-
-
-def _served(engine: Engine) -> dict[str, Any]:
-    defined, restored = engine.registry.all_served()
-    return {"home": engine.home, "defined": defined, "restored": restored}

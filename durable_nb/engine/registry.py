@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.errors import UnknownTaskError
+from durable_nb.log.serving import Served
 
 if TYPE_CHECKING:
     from durable_nb.tasks.task import Lane, Task
@@ -18,6 +19,7 @@ class Registry:
     def __init__(self) -> None:
         self._tasks: dict[str, Task[Any]] = {}
         self._older: dict[tuple[str, str | None], Task[Any]] = {}  # by name and version
+        self._served: dict[tuple[str, Lane | None], tuple[object, object, Served]] = {}  # each with what it was made of
 
     def add(self, task: Task[Any]) -> None:
         """Serve a task from now on; the one before it still serves the runs of its version."""
@@ -56,10 +58,22 @@ class Registry:
         except KeyError:
             raise UnknownTaskError(unknown(name, self._tasks)) from None
 
-    def served(self, lane: Lane) -> tuple[list[str], list[str]]:
-        """Give the names of a lane's tasks: those defined here, and those merely restored from the log."""
-        tasks = [task for task in self._tasks.values() if task.lane == lane]
-        return [task.name for task in tasks if not task.is_restored], [task.name for task in tasks if task.is_restored]
+    @property
+    def lanes(self) -> set[Lane]:
+        """The lanes of the tasks that are here."""
+        return {task.lane for task in self._tasks.values()}
+
+    def served(self, home: str, lane: Lane | None = None) -> Served:
+        """Give what a worker of a home may execute of these tasks, or of those of a lane."""
+        newest, older = self._tasks, self._older
+        known = self._served.get((home, lane))
+        if known is None or known[0] is not newest or known[1] is not older:
+            tasks = [task for task in newest.values() if lane in (None, task.lane)]
+            defined = {task.name: task.version for task in tasks if not task.is_restored}
+            former = [(name, version) for name, version in older if name in defined]
+            served = Served.of(home, [task.name for task in tasks], [*defined.items(), *former])
+            known = self._served[home, lane] = newest, older, served
+        return known[2]
 
     def all_served(self) -> tuple[list[str], list[str]]:
         """Give the names of all tasks: those defined here, and those merely restored from the log."""

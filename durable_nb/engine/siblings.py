@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable_nb.engine.asks import ask_of
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     from durable_nb.log.records import Claim
 
 
-def child_ask(task: Task[Any]) -> Ask:
+def child_ask(task: str) -> Ask:
     """What the program of a workflow asks to have a task run."""
-    return ask_of("child", task.name, task.name)
+    return ask_of("child", task, task)
 
 
 def skip_ask(name: str, reason: str = "") -> Ask:
@@ -30,22 +32,23 @@ def skip_ask(name: str, reason: str = "") -> Ask:
     return ask_of("skip", f"{name}: {reason}", name)
 
 
+@dataclass(frozen=True)
 class Siblings:
     """A view of the tasks that ended before this one started: its parents, or all, where it runs after all.
 
-    Args:
-        known: those whose outcomes it may ask for, by their name in the workflow.
+    Attributes:
+        here: this task's name in its workflow.
+        known: those whose outcomes it may ask for: their tasks' names by their names in the workflow.
     """
 
-    def __init__(self, task: WorkflowTask[Any], known: Mapping[str, WorkflowTask[Any]], ended: Ended) -> None:
-        self._task = task
-        self._known = known
-        self._ended = ended
+    here: str
+    known: Mapping[str, str]
+    ended: Ended
 
     @property
     def parent_id(self) -> str | None:
         """The id of the run that spawned the workflow's run."""
-        return self._ended.parent_id
+        return self.ended.parent_id
 
     def output(self, task: Task[Any]) -> Any:
         """Give the output of a parent, as its type.
@@ -56,11 +59,11 @@ class Siblings:
         name = self._name_of(task)
         if self.was_skipped(task):
             raise ParentOutputError(
-                f"'{name}' was skipped, so '{self._here}' gets no output of it: ask ctx.was_skipped({name}) before."
+                f"'{name}' was skipped, so '{self.here}' gets no output of it: ask ctx.was_skipped({name}) before."
             )
-        outcome = self._ended.outcomes.get(child_ask(task).fingerprint)
+        outcome = self.ended.outcomes.get(child_ask(task.name).fingerprint)
         if outcome is None or outcome.failure is not None:
-            raise ParentOutputError(f"'{name}' has no output for '{self._here}': it did not complete.")
+            raise ParentOutputError(f"'{name}' has no output for '{self.here}': it did not complete.")
         return decode(outcome.value or "null", task.output_adapter, of=f"the output of task '{task.name}'")
 
     def was_skipped(self, task: Task[Any]) -> bool:
@@ -70,26 +73,29 @@ class Siblings:
             ParentOutputError: it is no parent.
         """
         name = self._name_of(task)
-        return skip_ask(name).fingerprint in self._ended.outcomes
+        return skip_ask(name).fingerprint in self.ended.outcomes
 
     def errors(self) -> dict[str, TaskRunError]:
         """Give the errors of those that failed, by name."""
-        outcomes = {name: self._ended.outcomes.get(child_ask(task).fingerprint, Outcome()) for name, task in self._known.items()}
+        outcomes = {name: self.ended.outcomes.get(child_ask(task).fingerprint, Outcome()) for name, task in self.known.items()}
         return {name: outcome.failure.to_error() for name, outcome in outcomes.items() if outcome.failure is not None}
 
-    @property
-    def _here(self) -> str:
-        return self._task.part.short_name
+    def error_of(self, task: Task[Any]) -> TaskRunError | None:
+        """Give the error of one of them; None if it did not fail, or is none of them."""
+        return self.errors().get(self._find(task) or "")
 
     def _name_of(self, task: Task[Any]) -> str:
-        name = next((name for name, known in self._known.items() if known.name == task.name), None)
+        name = self._find(task)
         if name is None:
-            parents = ", ".join(f"'{known}'" for known in self._known) or "none"
+            parents = ", ".join(f"'{known}'" for known in self.known) or "none"
             raise ParentOutputError(
-                f"'{self._here}' asked about {task!r}, which is none of its parents (they are: {parents}): "
+                f"'{self.here}' asked about {task!r}, which is none of its parents (they are: {parents}): "
                 "declare it in `parents`."
             )
         return name
+
+    def _find(self, task: Task[Any]) -> str | None:
+        return next((name for name, known in self.known.items() if known == task.name), None)
 
 
 async def find_siblings(engine: Engine, claim: Claim, context: Context) -> None:
@@ -97,11 +103,33 @@ async def find_siblings(engine: Engine, claim: Claim, context: Context) -> None:
     task = context._task
     if not isinstance(task, WorkflowTask) or claim.parent is None:
         return
-    part, workflow = task.part, claim.parent
-    after_all = {name: other for name, other in part.workflow.tasks.items() if other.part.when == "parents"}
-    if part.when == "failure":
-        after_all = {name: other for name, other in part.workflow.tasks.items() if other is not task}
-    known = {parent.part.short_name: parent for parent in part.parents} if part.when == "parents" else after_all
-    wanted = [ask.fingerprint for name, other in known.items() for ask in (child_ask(other), skip_ask(name))]
-    ended = await engine.reader.run(lambda connection: workflows.load_ended(connection, workflow, claim.number, wanted))
-    context._siblings = Siblings(task, known, ended)
+    part, family = task.part, task.part.workflow.tasks
+    shape = {name: (other.part.when, [parent.part.short_name for parent in other.part.parents]) for name, other in family.items()}
+    workflow = claim.parent
+    context._siblings = await engine.reader.run(
+        lambda connection: _siblings(connection, claim, workflow, part.workflow.name, part.short_name, shape)
+    )
+
+
+def siblings_in(connection: sqlite3.Connection, claim: Claim) -> Siblings | None:
+    """Give what the task of a run knows of the others, by the shape that its workflow's run has; None for any other run."""
+    found = None if claim.parent is None else workflows.plan_of_child(connection, claim.parent, claim.number)
+    if found is None or claim.parent is None:
+        return None
+    name, here = found[0], claim.task.removeprefix(f"{found[0]}:")
+    shape = {other: (part["when"], part["parents"]) for other, part in decode(found[1]).items()}
+    return _siblings(connection, claim, claim.parent, name, here, shape) if here in shape else None
+
+
+def _siblings(
+    connection: sqlite3.Connection, claim: Claim, workflow: int, name: str, here: str, shape: Mapping[str, tuple[str, list[str]]]
+) -> Siblings:
+    """Read the outcomes of those that a task may ask about: its parents; all, where it runs after them."""
+    when, parents = shape[here]
+    if when == "success":
+        parents = [other for other, (its_when, _) in shape.items() if its_when == "parents"]
+    elif when == "failure":
+        parents = [other for other in shape if other != here]
+    known = {other: f"{name}:{other}" for other in parents}
+    wanted = [ask.fingerprint for other, task in known.items() for ask in (child_ask(task), skip_ask(other))]
+    return Siblings(here, known, workflows.load_ended(connection, workflow, claim.number, wanted))

@@ -7,16 +7,17 @@ A bulk call from outside is cut into batches; inside a durable task it is one tr
 from __future__ import annotations
 
 import json
+import reprlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from durable_nb.engine.asks import ask_of
 from durable_nb.engine.current import CURRENT
 from durable_nb.engine.execution import Execution
 from durable_nb.engine.new_runs import signed
-from durable_nb.errors import DeclarationError, DurableError, IdempotencyCollisionError, RunActiveError
+from durable_nb.errors import DeclarationError, DurableError, IdempotencyCollisionError, RunActiveError, UnknownCheckpointError
 from durable_nb.log import checkpoints, control, endings, reads, versions
 from durable_nb.log.ids import new_id
 from durable_nb.log.reads import RunFilter
@@ -52,6 +53,7 @@ async def replay(engine: Engine, run: str) -> dict[str, Any]:
 
 async def reset(engine: Engine, run: str, node: int, branch: int | None) -> dict[str, Any]:
     """Reset a run to a node; give its place."""
+    _check_numbers(node, branch)
     current = CURRENT.get()
     own = current.claim.number if isinstance(current, Execution) else None
 
@@ -67,6 +69,7 @@ async def reset(engine: Engine, run: str, node: int, branch: int | None) -> dict
 
 async def fork(engine: Engine, run: str, node: int, override: str | None, branch: int | None = None) -> dict[str, Any]:
     """Fork a run at a node; give the place of the new one."""
+    _check_numbers(node, branch)
     fork_id = new_id()
 
     def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
@@ -74,12 +77,22 @@ async def fork(engine: Engine, run: str, node: int, override: str | None, branch
         new = control.prepare_fork(connection, found.number, node, fork_id, is_overridden=override is not None, branch=branch)
         number = control.fork(connection, found.number, node, signed(engine, new), override=override, at=at, branch=branch)
         task = engine.registry.get(found.task)
-        if task is not None and task.version not in (None, new.version):  # it goes on with today's code, or with that before
+        if task is not None and found.home == engine.home and task.version not in (None, new.version):
+            # It goes on with today's code, or with that before.
             versions.renew(connection, number, signed(engine, replace(new, version=task.version)), former=new.version, at=at)
         return _place(connection, number), Effects()
 
     parts = [run, node, override, *([] if branch is None else [branch])]
     return await _steer(engine, "fork", f"{run} at node {node}", parts, change)  # type: ignore[no-any-return]
+
+
+def _check_numbers(node: int, branch: int | None) -> None:
+    """Refuse (UnknownCheckpointError) what no log can number a checkpoint or a branch with."""
+    for name, number in (("node_id", node), ("branch_id", 1 if branch is None else branch)):
+        if not isinstance(cast("object", number), int) or isinstance(number, bool):
+            raise UnknownCheckpointError(f"{name}={reprlib.repr(number)} is no number: give an int, they begin at 1.")
+        if number.bit_length() > 63:
+            raise UnknownCheckpointError(f"{name} has {number.bit_length()} bits: no run has so many.")
 
 
 async def retake(engine: Engine, run: str) -> bool:

@@ -95,7 +95,7 @@ class Triggers:
         engine, starts = self._engine, Starts(self._engine, event)
         for listener in listeners:
             try:
-                task = engine.registry.get(listener.task) or Declared.from_json(listener.task, listener.declaration)
+                task = self._task_of(listener)
                 verdict = await self._judge(task, event, payload, metadata)
                 if verdict.reason is not None:
                     starts.miss(task.name, verdict.reason)
@@ -108,6 +108,14 @@ class Triggers:
             except DurableError as error:  # the payload does not fit, or a key of the run cannot be told
                 starts.miss(listener.task, str(error))
         return starts
+
+    def _task_of(self, listener: triggers.Listener) -> Task[Any] | Declared:
+        """Give the task that listens: as it is defined here, unless it is another one that has its name here."""
+        engine, declared = self._engine, Declared.from_json(listener.task, listener.declaration)
+        here = engine.registry.get(listener.task)
+        if here is None or (declared.home != engine.home and here.version not in (None, declared.version)):
+            return declared
+        return here
 
     async def _judge(self, task: Task[Any] | Declared, event: AcceptedEvent, payload: Any, metadata: dict[str, Any]) -> Verdict:
         schema = task.schema if isinstance(task, Declared) else None

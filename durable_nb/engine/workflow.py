@@ -239,7 +239,7 @@ class Conductor:
     def _start(self, task: WorkflowTask[Any]) -> None:
         """Ask for a task as a child, with the workflow's own input."""
         engine, claim = self._engine, self._claim
-        ask = child_ask(task)
+        ask = child_ask(task.name)
         reservation = Reservation(engine.dispatcher, task, 1)
 
         def write(connection: sqlite3.Connection, node: int) -> Completion | None:

@@ -29,7 +29,7 @@ SELECT run.task, count(*) FROM pause JOIN run ON run.task = pause.task WHERE run
 OWNED = "SELECT owner, count(*) FROM run WHERE owner IS NOT NULL GROUP BY owner"
 READY = """
 SELECT task, home, version, count(*), min(ready_at) FROM run WHERE ready_at <= :late AND gate > 0 AND owner IS NULL
-GROUP BY task, home ORDER BY min(ready_at) LIMIT :limit"""
+GROUP BY task, home, version ORDER BY min(ready_at) LIMIT :limit"""
 DEFINED = "SELECT 1 FROM definition WHERE task = ? AND home = ? LIMIT 1"
 STANDING = """
 SELECT crowd.kind, crowd.task, crowd.key, crowd.most, count(*) FROM place JOIN crowd ON crowd.number = place.crowd
@@ -150,9 +150,10 @@ def _stuck(connection: sqlite3.Connection, at: float, is_alive: Callable[[str], 
         elif version is not None and not connection.execute(DEFINED, (task, home)).fetchone():
             yield Finding(kind="stuck", text=f"{waited}: its definition is not in the log; run the cell that defines it.")
         else:
+            code = "" if version is None else f" with this code (version {version[:6]})"
             text = (
-                f"{waited}: either all slots are taken, or no open engine serves '{task}' (its home is "
-                f"{home or 'no notebook'!r}), or its executor is not there yet."
+                f"{waited}: either all slots are taken, or no open engine serves '{task}'{code} (its home, "
+                f"{home or 'no notebook'!r}, would with any), or its executor is not there yet."
             )
             yield Finding(kind="stuck", text=text)
     for kind, task, key, most, count in connection.execute(STANDING, values):

@@ -7,34 +7,32 @@ import sqlite3
 from collections.abc import Sequence
 
 from durable_nb.log import queue
+from durable_nb.log.serving import SERVED, Served
 
 DUE = "SELECT EXISTS (SELECT 1 FROM wait INDEXED BY wait_due WHERE due_at <= :now AND matched_at IS NULL)"
 
 UNMATCHED = "SELECT EXISTS (SELECT 1 FROM event INDEXED BY event_pending WHERE matched = 0)"
 
-UNFINISHED = """
+UNFINISHED = f"""
 SELECT EXISTS (
     SELECT 1 FROM run INDEXED BY run_status
-    WHERE status IN ('QUEUED', 'RUNNING') AND blocked_reason IS NULL
-      AND (task IN (SELECT value FROM json_each(:defined))
-           OR (home = :home AND task IN (SELECT value FROM json_each(:restored)))))"""
+    WHERE status IN ('QUEUED', 'RUNNING') AND blocked_reason IS NULL AND {SERVED})"""  # noqa: S608  a constant
 
 STARTS = """
 SELECT EXISTS (SELECT 1 FROM schedule WHERE due_at IS NOT NULL AND task IN (SELECT value FROM json_each(:tasks)))
     OR EXISTS (SELECT 1 FROM listener WHERE task IN (SELECT value FROM json_each(:tasks)))"""
 
 
-def has_work(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> bool:
-    """Whether something could be done at once: a run of these tasks is ready, a wait is due, an event is to be matched."""
-    if queue.is_work(connection, home=home, defined=defined, restored=restored, at=at):
+def has_work(connection: sqlite3.Connection, served: Served, *, at: float) -> bool:
+    """Whether something could be done at once: a run that is served is ready, a wait is due, an event is to be matched."""
+    if queue.is_work(connection, served, at=at):
         return True
     return any(connection.execute(sql, {"now": at}).fetchone()[0] for sql in (DUE, UNMATCHED))
 
 
-def has_unfinished(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str]) -> bool:
-    """Whether a run of these tasks has not ended, and is not blocked until a person acts."""
-    values = {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored))}
-    return bool(connection.execute(UNFINISHED, values).fetchone()[0])
+def has_unfinished(connection: sqlite3.Connection, served: Served) -> bool:
+    """Whether a run that is served has not ended, and is not blocked until a person acts."""
+    return bool(connection.execute(UNFINISHED, served.values()).fetchone()[0])
 
 
 def has_starts(connection: sqlite3.Connection, tasks: Sequence[str]) -> bool:

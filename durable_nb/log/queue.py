@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +17,13 @@ from durable_nb.log.checkpoints import input_of
 from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded
 from durable_nb.log.records import Claim
+from durable_nb.log.serving import SERVED, Served
 
-READY = """
+READY = f"""
 FROM run INDEXED BY run_ready  -- else a task's whole past would be read
 WHERE ready_at <= :now AND gate > 0
-  AND (task IN (SELECT value FROM json_each(:defined))
-       OR (home = :home AND task IN (SELECT value FROM json_each(:restored))))
-  AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause))"""
+  AND {SERVED}
+  AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause))"""  # noqa: S608  a constant
 
 FIND_READY = f"""
 SELECT number, gate, status, lineup {READY}
@@ -40,11 +39,7 @@ RETURNING number, id, task, kind, version, input, metadata, epoch, branch, retry
           (SELECT parent_run.id FROM run AS parent_run WHERE parent_run.number = run.parent),
           child_key, child_index, home, signature, seeds, cancelled_at, event, filter_payload"""
 
-COUNT_READY = """
-SELECT count(*) FROM (
-    SELECT 1 FROM run INDEXED BY run_ready
-    WHERE ready_at <= ? AND gate > 0 AND task IN (SELECT value FROM json_each(?))
-      AND (status = 'RUNNING' OR task NOT IN (SELECT task FROM pause)) LIMIT 500)"""
+COUNT_READY = f"SELECT count(*) FROM (SELECT 1 {READY} LIMIT 500)"  # noqa: S608
 
 # Of a time that the clock has not come to, though nothing put it off: a failed attempt's back-off did.
 AHEAD = """
@@ -66,27 +61,13 @@ class Claimed:
     due_at: float | None
 
 
-def claim_ready(
-    connection: sqlite3.Connection,
-    *,
-    worker: str,
-    home: str,
-    defined: Sequence[str],
-    restored: Sequence[str],
-    slots: int,
-    at: float,
-) -> Claimed:
-    """Take up to `slots` runs that are ready and whose task this worker serves, most urgent first.
-
-    Tasks that were only restored from the log serve runs of the same home (notebook), so that one notebook does not swallow
-    another's.
-
-    """
-    names = _names(home, defined, restored, at)
+def claim_ready(connection: sqlite3.Connection, served: Served, *, worker: str, slots: int, at: float) -> Claimed:
+    """Take up to `slots` runs that are ready and that this worker serves, most urgent first."""
+    values = {"now": at, **served.values()}
     claims: list[Claim] = []
     let_in = limits.settle(connection, at=at)
     while len(claims) < slots:
-        ready = connection.execute(FIND_READY, {"slots": slots - len(claims), **names}).fetchall()
+        ready = connection.execute(FIND_READY, {"slots": slots - len(claims), **values}).fetchall()
         if not ready:
             break
         passed = [
@@ -120,18 +101,14 @@ def _entered(connection: sqlite3.Connection, claim: Claim, worker: str, *, is_ne
     return replace(claim, branch=branch)
 
 
-def is_work(connection: sqlite3.Connection, *, home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> bool:
-    """Whether a claim of these tasks would find anything to do: a ready run, or room for one that stands in a lineup."""
-    return bool(connection.execute(IS_WORK, _names(home, defined, restored, at)).fetchone()[0])
+def is_work(connection: sqlite3.Connection, served: Served, *, at: float) -> bool:
+    """Whether a claim would find anything to do: a ready run, or room for one that stands in a lineup."""
+    return bool(connection.execute(IS_WORK, {"now": at, **served.values()}).fetchone()[0])
 
 
-def _names(home: str, defined: Sequence[str], restored: Sequence[str], at: float) -> dict[str, object]:
-    return {"home": home, "defined": json.dumps(list(defined)), "restored": json.dumps(list(restored)), "now": at}
-
-
-def count_ready(connection: sqlite3.Connection, tasks: Sequence[str], *, at: float) -> int:
-    """Give how many runs of these tasks are ready, up to 500."""
-    return int(connection.execute(COUNT_READY, (at, json.dumps(list(tasks)))).fetchone()[0])
+def count_ready(connection: sqlite3.Connection, served: Served, *, at: float) -> int:
+    """Give how many runs a claim would find if there were slots for all, up to 500."""
+    return int(connection.execute(COUNT_READY, {"now": at, **served.values()}).fetchone()[0])
 
 
 def find_ahead(connection: sqlite3.Connection, *, at: float) -> list[int]:

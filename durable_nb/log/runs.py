@@ -14,6 +14,7 @@ from durable_nb.errors import DeclarationError, StaleEpochError, UnknownRunError
 from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded, stored
 from durable_nb.log.records import ENDED, Claim, Cut, Failure, NewRun, Outcome
+from durable_nb.log.serving import SERVED, Served
 
 INSERT_RUN = """
 INSERT INTO run (id, task, kind, version, input, metadata, priority, parent, child_key, child_index, key, home, signature,
@@ -35,6 +36,11 @@ WHERE number = ? AND epoch = ?"""
 GIVE_BACK = """
 UPDATE run SET blocked_reason = :blocked, worked = :worked, is_evicted = (kind = 'durable_task'), owner = NULL, epoch = epoch + 1
 WHERE number = :number AND epoch = :epoch"""
+
+STILL_QUEUED = f"""
+SELECT number, epoch, queued, max(ready_at, coalesce(queue_seen_at, 0))
+FROM run INDEXED BY run_ready_at  -- else a task's whole past would be read
+WHERE status = 'QUEUED' AND ready_at <= :now AND task = :task AND {SERVED}"""  # noqa: S608  a constant
 
 RELEASE_ALL = """
 UPDATE run SET ready_at = ?, is_evicted = (kind = 'durable_task'), owner = NULL, epoch = epoch + 1
@@ -246,7 +252,9 @@ def _give_back(connection: sqlite3.Connection, number: int, epoch: int, *, block
     connection.execute(GIVE_BACK, {"number": number, "epoch": epoch, "blocked": blocked, "worked": worked})
 
 
-def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, since: float, at: float) -> list[tuple[int, int, str]]:
+def age_queue(
+    connection: sqlite3.Connection, served: Served, limits: dict[str, float], *, since: float, at: float
+) -> list[tuple[int, int, str]]:
     """Count queueing time for tasks with a schedule time-out; give (number, epoch, task) of the runs whose time is over.
 
     Args:
@@ -258,11 +266,7 @@ def age_queue(connection: sqlite3.Connection, limits: dict[str, float], *, since
     for task, limit in limits.items():
         if task in paused:
             continue
-        rows = connection.execute(
-            "SELECT number, epoch, queued, max(ready_at, coalesce(queue_seen_at, 0)) FROM run "
-            "WHERE status = 'QUEUED' AND ready_at <= ? AND task = ?",
-            (at, task),
-        ).fetchall()
+        rows = connection.execute(STILL_QUEUED, {"now": at, "task": task, **served.values()}).fetchall()
         for number, epoch, queued, seen_at in rows:
             total = queued + max(0.0, at - max(since, seen_at))
             connection.execute("UPDATE run SET queued = ?, queue_seen_at = ? WHERE number = ?", (total, at, number))

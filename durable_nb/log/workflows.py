@@ -24,6 +24,10 @@ WHERE run = ? AND kind IN ('child', 'skip') AND seq IS NOT NULL AND hex(fingerpr
 
 OUTCOME = "SELECT outcome, error FROM checkpoint WHERE run = ? AND branch = ? AND node = ?"
 
+PLAN = """
+SELECT run.task, checkpoint.outcome FROM checkpoint JOIN run ON run.number = checkpoint.run
+WHERE checkpoint.run = ? AND checkpoint.branch = ? AND node = 1 AND checkpoint.kind = 'plan'"""
+
 UNPARK = """
 UPDATE run SET blocked_reason = NULL, ready_at = ?, epoch = epoch + 1
 WHERE task = ? AND version = ? AND blocked_reason LIKE 'It diverged:%' RETURNING number, branch"""
@@ -63,6 +67,14 @@ def load_ended(connection: sqlite3.Connection, workflow: int, task_run: int, fin
             value, error = connection.execute(OUTCOME, (workflow, branch, node)).fetchone()
             ended.outcomes[fingerprint] = Outcome(loaded(connection, value), Failure.from_json(error) if error else None)
     return ended
+
+
+def plan_of_child(connection: sqlite3.Connection, workflow: int, task_run: int) -> tuple[str, str] | None:
+    """Give name and shape (JSON) of a workflow's run where it asked for one of its children; None, if it is no workflow's."""
+    asked_by = connection.execute(ASKED_BY, (task_run, workflow)).fetchone()
+    branch = branch_of(connection, workflow, asked_by[0], 1) if asked_by else None
+    row = connection.execute(PLAN, (workflow, branch)).fetchone()
+    return (row[0], loaded(connection, row[1]) or "{}") if row else None
 
 
 def priority_of(connection: sqlite3.Connection, number: int) -> int:

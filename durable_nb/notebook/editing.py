@@ -24,6 +24,7 @@ from rich.text import Text
 
 from durable_nb.client.guarded import FIRST_SECONDS, guarded, module_path
 from durable_nb.client.replayer import History, Job, Verdict
+from durable_nb.engine.siblings import siblings_in
 from durable_nb.log import branches, checkpoints, versions
 from durable_nb.log.records import Claim
 from durable_nb.views.words import brief, counted
@@ -151,7 +152,7 @@ class Check:
 
         def read(connection: sqlite3.Connection) -> History:
             recorded, seeds = checkpoints.load_history(connection, *place), branches.seeds_of(connection, *place)
-            return History(claim, recorded, seeds, checkpoints.seq_before(connection, *place))
+            return History(claim, recorded, seeds, checkpoints.seq_before(connection, *place), siblings_in(connection, claim))
 
         history: History = self._session.read(read)
         return history

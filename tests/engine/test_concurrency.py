@@ -26,6 +26,7 @@ from durable_nb.log.connection import open_sqlite, prepare
 from durable_nb.log.ids import new_id
 from durable_nb.log.needs import Need
 from durable_nb.log.records import NewRun
+from durable_nb.log.serving import Served
 from durable_nb.log.starting import start_run
 from tests.engine.helpers import Bench, opened, reach, settle, view, wait_until
 
@@ -545,7 +546,7 @@ def steps_of_a_claim(path: Path, runs: int) -> int:
             steps[0] += 1
 
         connection.set_progress_handler(count, 100)
-        claimed = queue.claim_ready(connection, worker="w", home="", defined=["work"], restored=[], slots=10, at=2.0)
+        claimed = queue.claim_ready(connection, Served.of("", ["work"], []), worker="w", slots=10, at=2.0)
         assert len(claimed.claims) == 5
         return steps[0]
 

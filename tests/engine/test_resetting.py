@@ -243,6 +243,20 @@ def test_unknown_places_are_refused(bench: Bench, durable: Durable, steps: Steps
         UnknownCheckpointError, match="is a regular task's, which has no checkpoints: it can be replayed, not reset"
     ):
         durable.runs.reset_durable_task(regular, 1)
+    for node, says in (
+        (2**63, "node_id has 64 bits: no run has so many"),
+        (-(10**5000), "node_id has 16610 bits"),
+        ("3", "node_id='3' is no number: give an int, they begin at 1"),
+        (3.0, "node_id=3.0 is no number"),
+        (True, "node_id=True is no number"),
+        (None, "node_id=None is no number"),
+    ):
+        with pytest.raises(UnknownCheckpointError, match=says):
+            durable.runs.reset_durable_task(ref, node)  # type: ignore[arg-type]
+        with pytest.raises(UnknownCheckpointError, match=says):
+            durable.runs.fork(ref, node, override="x")  # type: ignore[arg-type]
+    with pytest.raises(UnknownCheckpointError, match="branch_id has 65 bits"):
+        durable.runs.fork(ref, 1, branch_id=2**64)
     assert bench.count("journal") == before
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_nb import open_bundle
 from tests.notebook.helpers import Shell, wait_until
 
 TASK = """%%durable_task
@@ -335,3 +336,35 @@ def test_a_thousand_short_histories_are_checked_in_a_few_seconds(shell: Shell, c
     said = edit(shell, TASK.replace("'old'", "'new'"), capfd)
     assert "1000 unfinished runs go on with it." in said
     assert time.monotonic() - began < 15, "five seconds on a machine that does nothing else"
+
+
+FLOW = """%%workflow shop
+def price(input, ctx) -> int:
+    return 4
+@durable_task(parents=[price])
+async def pay(input, ctx) -> str:
+    seen = [ctx.task_output(price), ctx.was_skipped(price), ctx.task_run_errors, bool(ctx.workflow_run_id)]
+    await ctx.aio_wait_for_event(f'go:{seen}')
+    return 'old'
+"""
+
+
+def test_the_tasks_of_a_workflow_replay_with_what_the_others_gave(shell: Shell, capfd: pytest.CaptureFixture[str]) -> None:
+    shell.cell(FLOW)
+    shell.cell("%durable run shop 1")
+    pay = wait_until(
+        lambda: shell.cell("[run.id for run in durable.runs.list(task='shop:pay', include_children=True)]").result, what="pay"
+    )[0]
+    waits(shell, pay)
+    said = " ".join(edit(shell, FLOW.replace("seen}", "[8]}").replace("'old'", "'other'"), capfd).split())
+    assert "0 unfinished runs go on with it." in said
+    assert "diverges at checkpoint 1: recorded event go:[4, False, {}, True]" in said
+    assert "1 unfinished run goes on with it." in edit(shell, FLOW.replace("'old'", "'new'"), capfd)
+    shell.cell("durable.event.push('go:[4, False, {}, True]')")
+    assert result(shell) == {"price": 4, "pay": "new"}
+    steps = shell.cell(f"durable.runs.step_through('{pay}')").result
+    assert steps[0].locals["seen"].text == "[4, False, {}, True]"
+    bundle = shell.cell("durable.runs.bundle('#1', 'shop.bundle')").result
+    verdicts = open_bundle(bundle).replay()
+    assert [verdict.kind for verdict in verdicts] == ["not checkable", "goes on"]
+    assert verdicts[0].reason == "a workflow has no code of its own; each of its durable tasks is judged"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
@@ -70,3 +72,24 @@ def test_a_script_and_a_notebook_work_on_one_log(kernel: Kernel, folder: Path) -
         assert script.runs.get_result("first") == [8, "script"]
         wait_until(lambda: "started 1 run" in kernel.cell('%emit order:1 {"n": 5}').text, what="the listener")
         wait_until(lambda: script.runs.list(task="by_script", status="COMPLETED"), what="the script's run")
+
+
+def test_they_may_give_one_name_to_different_tasks(kernel: Kernel, second: Kernel, folder: Path) -> None:
+    for notebook, said in ((kernel, "first"), (second, "second")):
+        notebook.cell("%load_ext durable_nb")
+        notebook.cell(
+            "%%durable_task\nasync def same(input: int, ctx) -> str:\n"
+            f"    await ctx.aio_now()\n    await ctx.aio_wait_for_event('go:{said}')\n    return '{said}'\n"
+        )
+        notebook.cell(f"%durable run same 1 --key {said}")
+    with closing(sqlite3.connect(folder / "durable.db")) as log:
+        wait_until(lambda: log.execute("SELECT count(*) FROM wait").fetchone() == (2,), what="the waits")
+    kernel.kill()
+    wait_until(lambda: second.cell("durable.runs.get('first').owner is None").results[0]["text/plain"] == "True", what="its end")
+    second.cell("durable.event.push('go:first'); durable.event.push('go:second')")
+    assert second.cell("durable.runs.get_result('second')").results[0]["text/plain"] == "'second'"
+    state = "durable.runs.get('first').status, durable.runs.get('first').blocked_reason"
+    assert second.cell(state).results[0]["text/plain"] == "('RUNNING', None)"
+    kernel.start()
+    kernel.cell("%load_ext durable_nb")
+    assert kernel.cell("durable.runs.get_result('first')").results[0]["text/plain"] == "'first'"

@@ -43,6 +43,7 @@ from durable_nb.log.connection import open_sqlite, prepare
 
 HOT = {
     "claim": (queue.FIND_READY, r"USING (COVERING )?INDEX run_ready"),
+    "still queued": (runs.STILL_QUEUED, r"USING INDEX run_ready_at"),
     "count ready": (queue.COUNT_READY, r"USING (COVERING )?INDEX run_ready"),
     "ready ahead of the clock": (queue.AHEAD, r"SEARCH run USING (COVERING )?INDEX run_ready_at"),
     "let in already": (limits.HEAD, r"USING (COVERING )?INDEX run_lineup"),
@@ -71,6 +72,7 @@ HOT = {
         r"USING INDEX checkpoint_child",
     ),
     "a task's place in its workflow": (workflows.ASKED_BY, r"USING (COVERING )?INDEX checkpoint_child"),
+    "shape of a workflow's run": (workflows.PLAN, r"SEARCH checkpoint USING PRIMARY KEY"),
     "a workflow's ended tasks": (workflows.ENDED_SIBLINGS, r"SEARCH checkpoint USING PRIMARY KEY"),
     "diverged runs of a workflow": (workflows.UNPARK, r"USING INDEX run_blocked"),
     "due": (waits.DUE, r"USING (COVERING )?INDEX wait_due"),
