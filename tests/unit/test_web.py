@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,8 +82,9 @@ def test_no_part_wears_a_class_that_is_dressed_for_another_view() -> None:
     def classes(text: str) -> set[str]:
         return set(re.findall(r"\.(dnb-[\w-]+)", text))
 
+    views: dict[str, Any] = {"inbox.mjs": InboxView, "runs.mjs": RunsView, "run.mjs": RunView}
     dressed: dict[str, set[str]] = {}  # by module, the classes of the sheets that come with it
-    for name, view in {"inbox.mjs": InboxView, "runs.mjs": RunsView, "run.mjs": RunView}.items():
+    for name, view in views.items():
         scopes: dict[str, str] = {}
         web._collect(name, scopes)
         for module in scopes:
