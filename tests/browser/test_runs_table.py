@@ -89,9 +89,13 @@ def test_runs_are_found_chosen_and_steered(notebook: Callable[..., Notebook], sh
     table.get_by_role("button", name="OK", exact=True).click()
     rows.nth(3).focus()
     page.page.keyboard.press("Enter")
-    expect(table.locator(".dnb-runs-panel pre")).to_contain_text("waits <img src=x")
+    opened = table.get_by_role("region", name=re.compile("^Run #"))  # its own live view, while the cell may still run
+    expect(opened.get_by_role("treeitem").first).to_contain_text("waits <img src=x")
+    expect(opened.get_by_role("button", name="Close")).to_be_focused()
+    opened.screenshot(path=shot("opened"))
     page.page.keyboard.press("Escape")
     expect(rows.nth(3)).to_be_focused()
+    expect(opened).to_have_count(0)
 
     table.get_by_role("searchbox").fill("customer=1 double")
     expect(table).to_contain_text("1–20 of 20 runs")

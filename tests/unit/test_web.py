@@ -6,10 +6,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from durable_nb.views import web
+from durable_nb.views.inbox_view import InboxView
+from durable_nb.views.run_view import RunView
+from durable_nb.views.runs_view import RunsView
 
 WEB = Path(web.__file__).parent
 TESTS = Path(__file__).parents[1] / "web"
@@ -72,3 +76,19 @@ def test_no_class_is_styled_by_two_sheets() -> None:
     shared = named.pop("theme.css")
     twice = {name for sheet, names in named.items() for other in named if other != sheet for name in names & named[other]}
     assert twice - shared == set()
+
+
+def test_no_part_wears_a_class_that_is_dressed_for_another_view() -> None:
+    def classes(text: str) -> set[str]:
+        return set(re.findall(r"\.(dnb-[\w-]+)", text))
+
+    views: dict[str, Any] = {"inbox.mjs": InboxView, "runs.mjs": RunsView, "run.mjs": RunView}
+    dressed: dict[str, set[str]] = {}  # by module, the classes of the sheets that come with it
+    for name, view in views.items():
+        scopes: dict[str, str] = {}
+        web._collect(name, scopes)
+        for module in scopes:
+            dressed.setdefault(module, set()).update(classes(str(view._css)))
+    everywhere = set().union(*(classes(path.read_text(encoding="utf-8")) for path in WEB.glob("*.css")))
+    for module, own in dressed.items():
+        assert set(re.findall(r"\bdnb-[\w-]+", web.text(module))) & everywhere - own == set(), module

@@ -1,6 +1,6 @@
 // Two histories side by side: a list of checkpoints in which equal stretches are folded, and the differences of the one that is picked.
 
-import { h, replace } from "./dom.mjs";
+import { h, replace, uniqueId } from "./dom.mjs";
 import { compareWords, folded, row, seen } from "./history.mjs";
 import { counted } from "./words.mjs";
 
@@ -100,7 +100,7 @@ export function comparison({ picked, closed }) {
     return element;
   }
 
-  const id = `dnb-compare-${Math.random().toString(36).slice(2)}`;
+  const id = uniqueId();
   function draw() {
     const { first, last } = seen(shown.length, list.scrollTop, list.clientHeight || MOST, HEIGHT);
     replace(rowsIn, shown.slice(first, last).map((one, place) => line(one, first + place)));

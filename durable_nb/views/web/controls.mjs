@@ -3,13 +3,12 @@
 // Plain HTML controls, since a click on one of ipywidgets' own is a trait that the kernel's main thread takes in, after the running
 // cell. A change of structure (an item added, another option chosen) draws the form anew from its drafts.
 
-import { h, replace } from "./dom.mjs";
+import { h, replace, uniqueId } from "./dom.mjs";
 import { answerOf, chosen, draftOf, fieldOf, hint, isOptional, offsetAt, optionNames, parts, placeOf } from "./forms.mjs";
 
 const FEW = 4; // options that are shown side by side
 const SHORT = 48; // characters that these may have together
 const COMPOSED = new Set(["object", "list", "tuple", "dict"]);
-let made = 0;
 
 const keyOf = (loc) => JSON.stringify(loc.map(String));
 
@@ -21,7 +20,7 @@ export function formOf(schema, { name = "answer", touched } = {}) {
   const field = fieldOf(schema, schema, { name });
   const form = { draft: draftOf(field), places: [], visited: new Set(), isTried: false, isTouched: false, said: [] };
   const element = h("div", { class: "dnb-form" });
-  const id = () => `dnb-form-${(made += 1)}`;
+  const id = uniqueId;
 
   const changed = (loc) => {
     form.isTouched = true;

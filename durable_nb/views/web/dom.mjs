@@ -1,6 +1,8 @@
 // Making elements. What comes from data is only ever put in as text or as an attribute that cannot run anything.
 
 const SVG = "http://www.w3.org/2000/svg";
+const OWN = Math.random().toString(36).slice(2, 10); // each view on a page has a copy of this module
+let named = 0;
 const REFUSED = /^(on|href$|src|style$|xlink)/i;
 
 function fill(element, attributes, children) {
@@ -31,4 +33,9 @@ export function s(tag, attributes, ...children) {
 export function replace(element, ...children) {
   element.replaceChildren();
   return fill(element, {}, children);
+}
+
+/** Give an id that no other element of the page has. */
+export function uniqueId() {
+  return `dnb-${OWN}-${(named += 1)}`;
 }

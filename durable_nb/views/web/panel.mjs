@@ -76,9 +76,9 @@ export function sidePanel(host, left) {
       h("p", { class: "dnb-graph-facts" }, h("span", { class: `dnb-pill dnb-${stateOf(item.state).colour}` }, sign(item.state), stateOf(item.state).word), h("span", { class: "dnb-id" }, `checkpoint ${item.node ?? ""}`)),
       h("dl", { class: "dnb-times" }, fact("since", moment(item.at, { exact: true })), item.to ? fact("until", `${moment(item.to, { exact: true })} (${duration(item.to - item.at)})`) : null),
       item.conditions ? null : h("p", {}, item.ask ?? counted(item.total ?? 0, "wait")),
-      item.conditions ? h("p", {}, waitWords(item).map(([, text]) => text).join(""), " ", h("span", { class: "dnb-num" }, leftOf(item, host.now()))) : null,
+      item.conditions ? h("p", {}, item.question ? "" : `${waitWords(item).map(([, text]) => text).join("")} `, h("span", { class: "dnb-num" }, leftOf(item, host.now()))) : null,
       (item.conditions ?? []).map((condition) => [
-        condition.due ? h("p", { class: "dnb-num" }, `${condition.name}: due ${moment(condition.due, { exact: true })}`) : null,
+        condition.due && !item.question ? h("p", { class: "dnb-num" }, `${condition.name}: due ${moment(condition.due, { exact: true })}`) : null,
         condition.problem ? h("p", { class: "dnb-error" }, `The filter failed on the last event: ${condition.problem}`) : null,
       ]),
       item.is_question ? answerPart(item) : lostPart(item),

@@ -126,7 +126,7 @@ export function localsPane({ framed }) {
                 h("b", {}, frame.function),
                 ` line ${frame.line}`,
                 frame.task ? h("span", { class: "dnb-num" }, ` task ${frame.task + 1}`) : null,
-                frame.task === asker && frames.some((one) => one.task !== asker) ? h("span", { class: "dnb-asks" }, " asks") : null,
+                frame.task === asker && frames.some((one) => one.task !== asker) ? h("span", { class: "dnb-frame-asks" }, " asks") : null,
               ),
             )
           : [],

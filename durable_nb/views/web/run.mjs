@@ -1,6 +1,6 @@
 // The view of one run: its head, and tabs that each show it in another way.
 
-import { h, replace } from "./dom.mjs";
+import { h, replace, uniqueId } from "./dom.mjs";
 import { graphTab } from "./graph.mjs";
 import { connect } from "./live.mjs";
 import { logTab } from "./log.mjs";
@@ -16,12 +16,11 @@ import { timelineTab } from "./timeline.mjs";
 export const TABS = [graphTab, timelineTab, replayTab, logTab];
 
 const LOST = "The log cannot be read: ";
-let drawings = 0;
 
 export default {
   render({ model, el }) {
     el.classList.add("dnb", "dnb-run-view");
-    const label = `dnb-run-${(drawings += 1)}`;
+    const label = uniqueId();
     const items = new Map();
     const ticking = new Set();
     const made = new Map();
