@@ -104,7 +104,7 @@ export function lanesOf(items, now) {
     busy.push([from, to]);
   }
   const ticks = { id: "checkpoints", label: "checkpoints", at: -1e300, rows: 1, marks: [] };
-  const conditions = { id: "waits", label: "waits", at: Infinity, marks: [] };
+  const conditions = { id: "waits", label: "waits", at: Infinity, rows: 8, marks: [] };
   for (const one of checkpoints) {
     busy.push([one.asked - EDGE, one.asked + EDGE]);
     if (one.recorded !== null) busy.push([one.recorded - EDGE, one.recorded + EDGE]);

@@ -126,13 +126,17 @@ function make(host) {
   function laneOf(row) {
     const looks = new Map();
     const texts = [];
+    const written = new Map(); // by height, up to where: marks beyond the last row share it, their words do not
     for (const place of row.places) {
       const look = `${place.mark.shape} dnb-${place.mark.tone}`;
       const [w, r] = [place.x1 - place.x0, place.mark.shape === "wait" ? 5.5 : place.mark.shape === "bar" ? 2.5 : 0];
       const path = place.mark.shape === "away" || place.mark.shape === "thin" ? `M${place.x0} ${place.y + place.height / 2}H${place.x1}` : box(place.x0, place.y, w, place.height, r);
       looks.set(look, (looks.get(look) ?? "") + path);
       if (place.mark.isFailed && w > 12) looks.set("cross", `${looks.get("cross") ?? ""}M${place.x0 + 4} ${place.y + 3}l5 5m0-5l-5 5`);
-      if (place.mark.shape === "wait" && w > 60) texts.push(s("text", { class: place.mark.isOpen ? "dnb-on-wait" : "dnb-on-wait dnb-is-past", x: place.x0 + 8, y: place.y + 9 }, fitted(place.mark.text, w - 14)));
+      if (place.mark.shape === "wait" && w > 60 && place.x0 >= (written.get(place.y) ?? -Infinity)) {
+        written.set(place.y, place.x1);
+        texts.push(s("text", { class: place.mark.isOpen ? "dnb-on-wait" : "dnb-on-wait dnb-is-past", x: place.x0 + 8, y: place.y + 9 }, fitted(place.mark.text, w - 14)));
+      }
     }
     const label = s("text", { class: "dnb-lane-label", x: 12, y: row.labelY }, fitted(row.lane.label, (left < 20 ? width : LABELS) - 22, 6.6));
     label.append(s("title", {}, row.lane.label));
