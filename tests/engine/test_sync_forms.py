@@ -20,9 +20,9 @@ from tests.engine.helpers import Bench
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 # What a form is called with, by the names of its parameters that have no default; the aio form need not accept it.
 GIVEN: dict[str, Any] = {
-    "run": "#1", "left": "#1", "right": "#1", "key": "key", "payload": {}, "events": [], "question": "q", "value": 1, "task": "child",
+    "run": "#1", "left": "#1", "right": "#1", "key": "key", "payload": {}, "events": [], "question": "q", "value": 1,
     "node_id": 1, "node": 1, "path": "never.db", "limit": 1, "cron_id": "c", "scheduled_id": "s", "trigger_at": AT, "name": "n",
-    "cron_name": "n", "expression": "* * * * *", "run_at": AT, "items": [],
+    "task": "child", "cron_name": "n", "expression": "* * * * *", "run_at": AT, "items": [],
 }  # fmt: skip
 
 
@@ -54,8 +54,8 @@ def forms(durable: Durable) -> dict[str, tuple[Callable[[], Any], str]]:
     ref: RunRef[Any] = RunRef(durable, "01NEVER", 1, "child")
     owners: dict[str, object] = {**groups(durable), "app": durable, "task": child, "workflow": wf, "ref": ref}
     found: dict[str, tuple[Callable[[], Any], str]] = {}
-    for owner in owners:
-        found |= {f"{owner}.{aio}": (functools.partial(called, form), aio) for aio, form in pairs(owners[owner])}
+    for name, owner in owners.items():
+        found |= {f"{name}.{aio}": (functools.partial(called, form), aio) for aio, form in pairs(owner)}
     found["ref.stream"] = (lambda: list(ref.stream()), "async for")
     found["runs.subscribe_to_stream"] = (lambda: list(durable.runs.subscribe_to_stream("01NEVER")), "async for")
     found["close"] = (durable.close, "close it where it was opened")
