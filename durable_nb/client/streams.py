@@ -62,8 +62,10 @@ class RunStream:
         engine = self._host.engine
 
         async def wait() -> tuple[list[str | bytes], int, bool]:
-            current = CURRENT.get()  # a regular task, which may have to give its slot to the run that it listens to
-            async with contextlib.nullcontext() if current is None else current.slot_lent():
+            from durable_nb.engine.regular import RegularRun
+
+            current = CURRENT.get()  # it may have to give its slot to the run that it listens to
+            async with current.slot_lent() if isinstance(current, RegularRun) else contextlib.nullcontext():
                 return await engine.streams.next_chunks(number, seq)
 
         return await self._host.aio_call(wait)  # type: ignore[no-any-return]

@@ -12,6 +12,8 @@ import pytest
 from durable_nb import Context, Durable, DurableContext, RunCancelledError
 from durable_nb.engine.dispatch import Slots
 from durable_nb.errors import DurableError
+from durable_nb.log import waits
+from durable_nb.log.records import NewEvent
 from tests.engine.helpers import Bench, opened, reach, settle, view, wait_until
 
 
@@ -217,3 +219,80 @@ def test_a_reset_asks_people_again_what_lies_after_the_cut_and_nothing_before(be
     durable.inbox.answer(again, 22)
     durable.inbox.answer(asked("three?"), 33)
     assert ref.result() == [1, 22, 33]
+
+
+def test_outcomes_that_two_engines_wrote_are_delivered_in_one_order_live_and_replayed(bench: Bench) -> None:
+    names = [f"e{number}" for number in range(24)]
+
+    def declare(durable: Durable, order: list[str]) -> Any:
+        @durable.durable_task()
+        async def hear(input: Any, ctx: DurableContext) -> list[str]:
+            async def one(name: str) -> None:
+                await ctx.aio_wait_for_event(name)
+                order.append(name)
+                await ctx.aio_now()
+
+            await asyncio.gather(*map(one, names))
+            await ctx.aio_wait_for_event("end")
+            return order
+
+        return hear
+
+    live, again = list[str](), list[str]()
+    owner, other = bench.durable(), bench.durable()
+    ref = declare(owner, live).run(wait_for_result=False)
+    bench.asked(ref, len(names))
+
+    def push(durable: Durable, keys: list[str]) -> None:
+        for key in keys:
+            durable.event.push(key)
+
+    pushing = [threading.Thread(target=push, args=(durable, names[which::2])) for which, durable in enumerate((owner, other))]
+    for thread in pushing:
+        thread.start()
+    for thread in pushing:
+        thread.join()
+    wait_until(lambda: bench.open_waits(ref) == ["end"])
+    order = [f"e{node - 1}" for (node,) in bench.rows("SELECT node FROM checkpoint WHERE node <= 24 ORDER BY seq")]
+    assert live == order
+    bench.crash()
+    second = bench.durable()
+    declare(second, again)
+    second.event.push("end")
+    assert second.runs.get_result(ref) == order
+
+
+def test_an_event_that_was_accepted_before_a_wait_does_not_reach_it_however_late_it_is_matched(
+    bench: Bench, durable: Durable
+) -> None:
+    @durable.durable_task()
+    async def wait(input: Any, ctx: DurableContext) -> Any:
+        return await ctx.aio_wait_for_event("go")
+
+    engine = durable.open().engine
+    first = wait.run(wait_for_result=False)
+    bench.asked(first, 1)
+    early = NewEvent(id="E1", key="go", payload='"early"', scope=None, metadata="{}", priority=None)
+    durable.call(lambda: engine.writer.submit(lambda connection: waits.accept(connection, early, at=bench.clock.now())), aio="")
+    assert bench.rows("SELECT matched FROM event") == [(0,)]
+    second = wait.run(wait_for_result=False)
+    bench.asked(second, 1)
+    durable.event.push("go", "late")
+    assert (first.result(), second.result()) == ("early", "late")
+
+
+def test_a_reset_cancels_children_beyond_it_that_nobody_waits_for_too(bench: Bench, durable: Durable) -> None:
+    @durable.durable_task()
+    async def child(input: Any, ctx: DurableContext) -> None:
+        await ctx.aio_wait_for_event("never")
+
+    @durable.durable_task()
+    async def parent(input: Any, ctx: DurableContext) -> None:
+        await ctx.aio_now()
+        await child.aio_run(wait_for_result=False)
+        await ctx.aio_wait_for_event("go")
+
+    ref = parent.run(wait_for_result=False)
+    bench.asked(ref, 3)
+    durable.runs.reset_durable_task(ref, 1)
+    wait_until(lambda: sorted(run.status for run in durable.runs.list(parent=ref)) == ["CANCELLED", "RUNNING"])
