@@ -20,7 +20,7 @@ from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.giving_up import give_up, has_lost
 from durable_nb.engine.injection import Injection
 from durable_nb.engine.inline import outcome_of
-from durable_nb.engine.leaving import LEAVE_SECONDS, Left, left_by, sweep, tell, timed_out
+from durable_nb.engine.leaving import LEAVE_SECONDS, Left, cancel_rest, left_by, sweep, tell, timed_out
 from durable_nb.engine.loop import MOVES, Moves
 from durable_nb.engine.registering import register
 from durable_nb.engine.waiting import Pending, throw, waits_durably
@@ -73,6 +73,7 @@ class Execution:
         self._is_leaving = False  # it was told to leave before its end
         self._is_diverging = False  # it was told so, and is given time to be left
         self._is_abandoned = False  # it was left, but code of it lives on
+        self._is_tidying = False  # it was left by its cancel, and what it had begun cleans up
         self._is_held = False  # while the log is asked for lower numbers, or whether it may be evicted
         self._main: asyncio.Task[Any] | None = None
         self._out = asyncio.get_running_loop().create_future()
@@ -106,7 +107,8 @@ class Execution:
     def _come_out(self, main: asyncio.Task[Any]) -> None:
         if not main.cancelled():
             main.exception()  # asked for here too, since whoever left it before its end asks no more
-        self._stop_waiting()
+        self._is_tidying = self.is_cancelled and self._is_inside
+        cancel_rest(self._moves.tasks if self._is_tidying else (), self._stop_waiting)
 
     def _stop_waiting(self) -> None:
         if not self._out.done():
@@ -341,7 +343,7 @@ class Execution:
             self._at_rest()
 
     def _at_rest(self) -> None:
-        if self._main is None or self._main.done():
+        if self._main is None or self._out.done() or (self._main.done() and not self._is_tidying):
             return
         if not self._is_inside:
             if self._is_leaving and not self._out.done():

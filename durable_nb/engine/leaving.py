@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,23 @@ def tell(tasks: Collection[asyncio.Task[Any]], *, for_many: bool = False) -> Non
     """Raise Evicted in those tasks of a run that wait for one another, not for an ask (see `waiting.throw`)."""
     for task in tasks:
         throw(task, Evicted(), for_many=for_many)
+
+
+def cancel_rest(tasks: Iterable[asyncio.Task[Any]], then: Callable[[], None]) -> None:
+    """Cancel what a cancelled function left running, one after the other as it was begun: it may clean up too, before `then`."""
+    rest = [task for task in tasks if not task.done()]
+    left = set(rest)
+
+    def stopped(task: asyncio.Task[Any]) -> None:
+        left.discard(task)
+        if not left:
+            then()
+
+    for task in rest:
+        task.add_done_callback(stopped, context=contextvars.Context())
+        task.cancel()
+    if not rest:
+        then()
 
 
 async def sweep(moves: Moves, warn: Callable[[str], None], of: str, *, is_evicted: bool) -> bool:

@@ -47,7 +47,7 @@ class Moves:
     def __init__(self, at_rest: Callable[[], None]) -> None:
         self._at_rest = at_rest
         self._scheduled: deque[asyncio.Handle] = deque()  # in the order in which the loop calls them
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their beginning
         self.generators = weakref.WeakKeyDictionary[AsyncGeneratorType[Any, Any], contextvars.Context]()
 
     @property
@@ -80,8 +80,8 @@ class Moves:
 
     def add_task(self, task: asyncio.Task[Any]) -> None:
         """Remember a task for as long as it lives."""
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.tasks[task] = None
+        task.add_done_callback(self.tasks.pop)
 
 
 class EngineLoop(BaseLoop):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from durable_nb import Context, Durable, DurableContext
+from durable_nb.engine.leaving import LEAVE_SECONDS
 from durable_nb.errors import Evicted
 from tests.engine.helpers import Bench, view, wait_until
 
@@ -147,3 +152,91 @@ def test_what_is_asked_while_leaving_raises_again_and_writes_nothing(bench: Benc
     durable.event.push("go")
     assert ref.result() == "done"
     assert view(durable, ref).invocation_count == 2
+
+
+def test_a_gather_that_takes_errors_as_values_is_left_and_not_told_that_its_members_failed(
+    bench: Bench, durable: Durable
+) -> None:
+    """As is a wait: an eviction is no outcome of a coroutine."""
+    went_on: list[object] = []
+
+    @durable.durable_task()
+    async def alarms(input: str, ctx: DurableContext) -> list[Any]:
+        if input == "gather":
+            results = await asyncio.gather(ctx.aio_wait_for_event("a"), ctx.aio_wait_for_event("b"), return_exceptions=True)
+        else:
+            tasks = [asyncio.create_task(ctx.aio_wait_for_event(key)) for key in "ab"]
+            await asyncio.wait(tasks)
+            results = [task.result() for task in tasks]
+        went_on.append(results)
+        return results
+
+    refs = [alarms.run(how, wait_for_result=False) for how in ("gather", "wait")]
+    for ref in refs:
+        bench.asked(ref, 2)
+        evict(durable, ref)
+    for key in "ab":
+        durable.event.push(key, key)
+    assert [ref.result() for ref in refs] == [["a", "b"]] * 2
+    assert went_on == [["a", "b"]] * 2
+
+
+def test_a_task_that_waits_for_another_delays_no_eviction(bench: Bench, durable: Durable) -> None:
+    """Its function is left at once, not when its time to unwind is over."""
+    left: list[float] = []
+
+    @durable.durable_task()
+    async def fed(input: Any, ctx: DurableContext) -> int:
+        queue = asyncio.Queue[int]()
+
+        async def feed() -> None:
+            queue.put_nowait(await ctx.aio_wait_for_event("go"))
+
+        feeding = asyncio.create_task(feed())
+        try:
+            return await queue.get()
+        finally:
+            left.append(time.monotonic())
+            feeding.cancel()
+
+    ref = fed.run(wait_for_result=False)
+    bench.asked(ref, 1)
+    began = time.monotonic()
+    evict(durable, ref)
+    wait_until(lambda: left)
+    assert left[0] - began < 0.9 * LEAVE_SECONDS
+    durable.event.push("go", 7)
+    assert ref.result() == 7
+    assert view(durable, ref).retry_count == 0
+
+
+def test_what_outlives_its_eviction_is_named_and_writes_neither_lines_nor_chunks(
+    bench: Bench, durable: Durable, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, over = threading.Event(), threading.Event()
+
+    @durable.durable_task()
+    async def stubborn(input: Any, ctx: DurableContext) -> str:
+        try:
+            await ctx.aio_wait_for_event("go")
+        except Evicted:
+            while not gate.is_set():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.003)
+            ctx.log("after the end")
+            ctx.put_stream("after the end")
+            ctx.progress(0.5, "after the end")
+            over.set()
+            raise
+        return "done"
+
+    ref = stubborn.run(wait_for_result=False)
+    bench.asked(ref, 1)
+    evict(durable, ref)
+    wait_until(lambda: "can write nothing any more" in caplog.text, 5)
+    gate.set()
+    assert over.wait(5)
+    durable.event.push("go")
+    assert ref.result() == "done"
+    assert [bench.count(table) for table in ("line", "chunk")] == [0, 0]
+    assert view(durable, ref).progress is None
