@@ -163,7 +163,8 @@ def test_a_gather_that_takes_errors_as_values_is_left_and_not_told_that_its_memb
     @durable.durable_task()
     async def alarms(input: str, ctx: DurableContext) -> list[Any]:
         if input == "gather":
-            results = await asyncio.gather(ctx.aio_wait_for_event("a"), ctx.aio_wait_for_event("b"), return_exceptions=True)
+            waits = [ctx.aio_wait_for_event(key) for key in "ab"]
+            results = list(await asyncio.gather(*waits, return_exceptions=True))
         else:
             tasks = [asyncio.create_task(ctx.aio_wait_for_event(key)) for key in "ab"]
             await asyncio.wait(tasks)
