@@ -235,18 +235,17 @@ async def delete(host: Durable, schedule: str, *, is_cron: bool) -> None:
     Raises:
         UnknownScheduleError: there is none of this kind.
     """
-    from durable_nb.engine.asks import ask_of
-    from durable_nb.engine.running import recorded
+    from durable_nb.engine.steering import steer
     from durable_nb.log import schedules
+    from durable_nb.log.records import Effects
 
-    await find(host, schedule, is_cron=is_cron)
-    engine = host.engine
-    words = f"delete {'cron' if is_cron else 'scheduled run'} {schedule}"
+    def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
+        if not schedules.delete(connection, schedule, is_cron=is_cron):
+            raise unknown(schedule, is_cron=is_cron)
+        return None, Effects()
 
-    def write(connection: sqlite3.Connection) -> None:
-        schedules.delete(connection, schedule, is_cron=is_cron)
-
-    await host.aio_call(lambda: recorded(engine, lambda line: ask_of("delete schedule", words, schedule, line=line), None, write))
+    engine, kind = host.engine, "delete cron" if is_cron else "delete scheduled run"
+    await host.aio_call(lambda: steer(engine, kind, schedule, [schedule], change))
 
 
 def unknown(schedule: str, *, is_cron: bool) -> UnknownScheduleError:

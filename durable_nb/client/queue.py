@@ -14,31 +14,21 @@ class Queue(Group):
         """Claim no queued run of a task (by name) from now on, in every process; give whether it was not paused before.
 
         Runs that were entered go on, also after an eviction; new ones are queued. It lasts until `unpause`, restarts included.
+        Inside a durable task a checkpoint, as is `aio_unpause`.
         """
-        from durable_nb.log import queue
+        from durable_nb.engine import steering
 
         engine = self._host.engine
-
-        async def pause() -> bool:
-            at = engine.clock.now()
-            return await engine.writer.submit(lambda connection: queue.pause(connection, task, at=at))
-
-        return await self._on_loop(pause)
+        return await self._on_loop(lambda: steering.pause(engine, task))
 
     pause = sync_form(aio_pause)
 
     async def aio_unpause(self, task: str) -> bool:
         """Claim runs of a task again; give whether it was paused."""
-        from durable_nb.log import queue
+        from durable_nb.engine import steering
 
         engine = self._host.engine
-
-        async def unpause() -> bool:
-            was_paused = await engine.writer.submit(lambda connection: queue.unpause(connection, task))
-            engine.dispatcher.look()
-            return was_paused
-
-        return await self._on_loop(unpause)
+        return await self._on_loop(lambda: steering.unpause(engine, task))
 
     unpause = sync_form(aio_unpause)
 

@@ -142,13 +142,11 @@ class Runs(Pasts):
 
     get_result = sync_form(aio_get_result)
 
-    def get_run_ref(self, run: str | RunRef[Any]) -> RunRef[Any]:
-        """Give a ref to a run of the log."""
-        return self.ref_to(self.get(run))
-
     async def aio_get_run_ref(self, run: str | RunRef[Any]) -> RunRef[Any]:
         """Give a ref to a run of the log."""
         return self.ref_to(await self.aio_get(run))
+
+    get_run_ref = sync_form(aio_get_run_ref)
 
     def ref_to(self, run: RunView) -> RunRef[Any]:
         """Give a ref to a run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -103,23 +103,28 @@ class Scheduled(Group):
     delete = sync_form(aio_delete)
 
     async def aio_reschedule(self, scheduled_id: str, trigger_at: datetime) -> ScheduledRun:
-        """Move a scheduled run to another time.
+        """Move a scheduled run to another time. Inside a durable task a checkpoint, as is `aio_delete`.
 
         Raises:
             UnknownScheduleError: there is none that has not started yet.
         """
+        from durable_nb.engine.steering import steer
         from durable_nb.log import schedules
+        from durable_nb.log.records import Effects
+        from durable_nb.log.schedules import ScheduleView
 
         due_at, engine = _seconds(trigger_at), self._host.engine
 
-        async def move() -> bool:
-            moved = await engine.writer.submit(lambda connection: schedules.reschedule(connection, scheduled_id, due_at))
-            engine.timers.look()
-            return moved
+        def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
+            if not schedules.reschedule(connection, scheduled_id, due_at):
+                raise unknown(scheduled_id, is_cron=False)
+            found = schedules.find(connection, scheduled_id)
+            assert found is not None  # noqa: S101  it was moved in this transaction
+            return asdict(found), Effects()
 
-        if not await self._on_loop(move):
-            raise unknown(scheduled_id, is_cron=False)
-        return await self.aio_get(scheduled_id)
+        words = f"{scheduled_id} to {trigger_at.isoformat()}"
+        made = await self._on_loop(lambda: steer(engine, "reschedule", words, [scheduled_id, due_at], change))
+        return _scheduled(ScheduleView(**made))
 
     reschedule = sync_form(aio_reschedule)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
@@ -59,4 +60,12 @@ class RunStream:
 
     async def _next(self, number: int, seq: int) -> tuple[list[str | bytes], int, bool]:
         engine = self._host.engine
-        return await self._host.aio_call(lambda: engine.streams.next_chunks(number, seq))  # type: ignore[no-any-return]
+
+        async def wait() -> tuple[list[str | bytes], int, bool]:
+            from durable_nb.engine.regular import RegularRun
+
+            current = CURRENT.get()  # it may have to give its slot to the run that it listens to
+            async with current.slot_lent() if isinstance(current, RegularRun) else contextlib.nullcontext():
+                return await engine.streams.next_chunks(number, seq)
+
+        return await self._host.aio_call(wait)  # type: ignore[no-any-return]

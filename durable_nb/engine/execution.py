@@ -20,10 +20,10 @@ from durable_nb.engine.cursor import Cursor
 from durable_nb.engine.giving_up import give_up, has_lost
 from durable_nb.engine.injection import Injection
 from durable_nb.engine.inline import outcome_of
-from durable_nb.engine.leaving import LEAVE_SECONDS, Left, left_by, sweep, timed_out
+from durable_nb.engine.leaving import LEAVE_SECONDS, Left, cancel_rest, left_by, sweep, tell, timed_out
 from durable_nb.engine.loop import MOVES, Moves
 from durable_nb.engine.registering import register
-from durable_nb.engine.waiting import Pending, waits_durably
+from durable_nb.engine.waiting import Pending, throw, waits_durably
 from durable_nb.engine.worktime import WorkTime
 from durable_nb.errors import Evicted, NonDeterminismError
 from durable_nb.log import checkpoints, endings, runs
@@ -73,6 +73,7 @@ class Execution:
         self._is_leaving = False  # it was told to leave before its end
         self._is_diverging = False  # it was told so, and is given time to be left
         self._is_abandoned = False  # it was left, but code of it lives on
+        self._is_tidying = False  # it was left by its cancel, and what it had begun cleans up
         self._is_held = False  # while the log is asked for lower numbers, or whether it may be evicted
         self._main: asyncio.Task[Any] | None = None
         self._out = asyncio.get_running_loop().create_future()
@@ -106,7 +107,8 @@ class Execution:
     def _come_out(self, main: asyncio.Task[Any]) -> None:
         if not main.cancelled():
             main.exception()  # asked for here too, since whoever left it before its end asks no more
-        self._stop_waiting()
+        self._is_tidying = self.is_cancelled and self._is_inside
+        cancel_rest(self._moves.tasks if self._is_tidying else (), self._stop_waiting)
 
     def _stop_waiting(self) -> None:
         if not self._out.done():
@@ -134,11 +136,9 @@ class Execution:
 
     async def _sweep(self) -> None:
         """Cancel what the function left running; name and abandon what does not stop."""
-        left = {task for task in self._moves.tasks if not task.done()}
         self._pending.clear()
-        if left:
-            await sweep(left, self.engine.warn, f"Run {self.claim.id} of '{self.task.name}'")
-            self._is_abandoned = True
+        of = f"Run {self.claim.id} of '{self.task.name}'"
+        self._is_abandoned = await sweep(self._moves, self.engine.warn, of, is_evicted=self._is_leaving)
 
     def leave(self) -> None:
         """Throw Evicted at every await of the run, so that its function unwinds; the log has given it back already."""
@@ -149,7 +149,8 @@ class Execution:
         for pending in self._pending.values():
             pending.fail(Evicted())
         self._pending.clear()
-        if self._main is not None and not self._moves.any:  # it awaits something foreign
+        tell(self._moves.tasks, for_many=True)
+        if self._main is not None and not self._moves.any and not throw(self._main, Evicted()):  # it awaits something foreign
             self._main.cancel()
 
     # ------------------------------------------------------------ asking
@@ -342,7 +343,11 @@ class Execution:
             self._at_rest()
 
     def _at_rest(self) -> None:
-        if self._main is None or self._main.done() or not self._is_inside:
+        if self._main is None or self._out.done() or (self._main.done() and not self._is_tidying):
+            return
+        if not self._is_inside:
+            if self._is_leaving and not self._out.done():
+                tell(self._moves.tasks)
             return
         while not self._moves.any and not self._is_held:
             if self.cursor.has_gap():

@@ -15,9 +15,10 @@ import asyncio
 import contextvars
 import logging
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
-from types import FrameType
+from types import AsyncGeneratorType, FrameType
 from typing import Any, TypeVarTuple, cast
 
 from durable_nb.errors import DeclarationError
@@ -34,16 +35,20 @@ else:
 
 
 class Moves:
-    """The moves of one run that are scheduled, and the asyncio tasks that it has started.
+    """The moves of one run that are scheduled, and the asyncio tasks and async generators that it has started.
 
     Args:
         at_rest: called on the loop after the last scheduled move was made.
+
+    Attributes:
+        generators: those that live, each with the context in which it was begun.
     """
 
     def __init__(self, at_rest: Callable[[], None]) -> None:
         self._at_rest = at_rest
         self._scheduled: deque[asyncio.Handle] = deque()  # in the order in which the loop calls them
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their beginning
+        self.generators = weakref.WeakKeyDictionary[AsyncGeneratorType[Any, Any], contextvars.Context]()
 
     @property
     def any(self) -> bool:
@@ -75,8 +80,8 @@ class Moves:
 
     def add_task(self, task: asyncio.Task[Any]) -> None:
         """Remember a task for as long as it lives."""
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.tasks[task] = None
+        task.add_done_callback(self.tasks.pop)
 
 
 class EngineLoop(BaseLoop):
@@ -85,6 +90,11 @@ class EngineLoop(BaseLoop):
     def __init__(self) -> None:
         super().__init__()
         self.set_task_factory(cast("Any", _make_task))  # typeshed knows no factory that passes options on
+
+    def _asyncgen_firstiter_hook(self, agen: AsyncGeneratorType[Any, Any]) -> None:
+        if (moves := MOVES.get()) is not None:
+            moves.generators[agen] = contextvars.copy_context()
+        super()._asyncgen_firstiter_hook(agen)  # type: ignore[misc]  # asyncio has no public way to add to it
 
     def call_soon(
         self, callback: Callable[[*Args], object], *args: *Args, context: contextvars.Context | None = None

@@ -1,4 +1,4 @@
-"""Steering: cancel, replay, reset, fork, retake and restore, as calls and as checkpoints.
+"""Steering: cancel, replay, reset, fork, retake, restore, pause and unpause, as calls and as checkpoints.
 
 Invariant: each is one transaction, so that inside a durable task it is in the log together with its checkpoint: done once.
 A bulk call from outside is cut into batches; inside a durable task it is one transaction. Lives on the engine's loop.
@@ -18,7 +18,7 @@ from durable_nb.engine.current import CURRENT
 from durable_nb.engine.execution import Execution
 from durable_nb.engine.new_runs import signed
 from durable_nb.errors import DeclarationError, DurableError, IdempotencyCollisionError, RunActiveError, UnknownCheckpointError
-from durable_nb.log import checkpoints, control, endings, reads, versions
+from durable_nb.log import checkpoints, control, endings, queue, reads, versions
 from durable_nb.log.ids import new_id
 from durable_nb.log.reads import RunFilter
 from durable_nb.log.records import Ask, Completion, Effects, Failure, Outcome
@@ -37,7 +37,7 @@ async def cancel(engine: Engine, run: str, reason: str) -> bool:
     def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
         return endings.cancel(connection, reads.find_run(connection, run).number, reason=reason, at=at)
 
-    return await _steer(engine, "cancel", run, [run, reason], change)  # type: ignore[no-any-return]
+    return await steer(engine, "cancel", run, [run, reason], change)  # type: ignore[no-any-return]
 
 
 async def replay(engine: Engine, run: str) -> dict[str, Any]:
@@ -48,7 +48,7 @@ async def replay(engine: Engine, run: str) -> dict[str, Any]:
         control.replay(connection, found.number, at=at)
         return _place(connection, found.number), Effects()
 
-    return await _steer(engine, "replay", run, [run], change)  # type: ignore[no-any-return]
+    return await steer(engine, "replay", run, [run], change)  # type: ignore[no-any-return]
 
 
 async def reset(engine: Engine, run: str, node: int, branch: int | None) -> dict[str, Any]:
@@ -64,7 +64,7 @@ async def reset(engine: Engine, run: str, node: int, branch: int | None) -> dict
         _, effects = control.reset(connection, found.number, node, branch=branch, at=at)
         return _place(connection, found.number), effects
 
-    return await _steer(engine, "reset", f"{run} to node {node}", [run, node, branch], change)  # type: ignore[no-any-return]
+    return await steer(engine, "reset", f"{run} to node {node}", [run, node, branch], change)  # type: ignore[no-any-return]
 
 
 async def fork(engine: Engine, run: str, node: int, override: str | None, branch: int | None = None) -> dict[str, Any]:
@@ -83,7 +83,7 @@ async def fork(engine: Engine, run: str, node: int, override: str | None, branch
         return _place(connection, number), Effects()
 
     parts = [run, node, override, *([] if branch is None else [branch])]
-    return await _steer(engine, "fork", f"{run} at node {node}", parts, change)  # type: ignore[no-any-return]
+    return await steer(engine, "fork", f"{run} at node {node}", parts, change)  # type: ignore[no-any-return]
 
 
 def _check_numbers(node: int, branch: int | None) -> None:
@@ -101,7 +101,7 @@ async def retake(engine: Engine, run: str) -> bool:
     def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
         return control.retake(connection, reads.find_run(connection, run).number, at=at), Effects()
 
-    return await _steer(engine, "retake", run, [run], change)  # type: ignore[no-any-return]
+    return await steer(engine, "retake", run, [run], change)  # type: ignore[no-any-return]
 
 
 async def restore(engine: Engine, run: str) -> bool:
@@ -110,7 +110,25 @@ async def restore(engine: Engine, run: str) -> bool:
     def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
         return control.restore(connection, reads.find_run(connection, run).number, at=at), Effects()
 
-    return await _steer(engine, "restore", run, [run], change)  # type: ignore[no-any-return]
+    return await steer(engine, "restore", run, [run], change)  # type: ignore[no-any-return]
+
+
+async def pause(engine: Engine, task: str) -> bool:
+    """Have no queued run of a task claimed; give whether it was not paused before."""
+
+    def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
+        return queue.pause(connection, task, at=at), Effects()
+
+    return await steer(engine, "pause", task, [task], change)  # type: ignore[no-any-return]
+
+
+async def unpause(engine: Engine, task: str) -> bool:
+    """Have the runs of a task claimed again; give whether it was paused."""
+
+    def change(connection: sqlite3.Connection, at: float) -> tuple[Any, Effects]:
+        return queue.unpause(connection, task), Effects()
+
+    return await steer(engine, "unpause", task, [task], change)  # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------- many at once
@@ -157,11 +175,11 @@ async def _bulk(
 
     if isinstance(CURRENT.get(), Execution):
         said = chosen.as_json() if isinstance(chosen, RunFilter) else list(chosen)
-        return await _steer(engine, kind, json.dumps(said), [said, *parts], change(chosen))  # type: ignore[no-any-return]
+        return await steer(engine, kind, json.dumps(said), [said, *parts], change(chosen))  # type: ignore[no-any-return]
     found = await engine.reader.run(lambda connection: _resolve(connection, chosen))
     done: list[str] = []
     for start in range(0, len(found), batch):
-        done += await _steer(engine, kind, "", [], change([run_id for _, run_id in found[start : start + batch]]))
+        done += await steer(engine, kind, "", [], change([run_id for _, run_id in found[start : start + batch]]))
     return done
 
 
@@ -177,8 +195,12 @@ def _resolve(connection: sqlite3.Connection, chosen: Sequence[str] | RunFilter) 
 # ---------------------------------------------------------------- the one way
 
 
-async def _steer(engine: Engine, kind: str, words: str, parts: list[Any], change: Change) -> Any:
-    """Make a change; inside a durable task as a checkpoint, whose failure is raised as TaskRunError as every failure there is."""
+async def steer(engine: Engine, kind: str, words: str, parts: list[Any], change: Change) -> Any:
+    """Make a change in one transaction, and give its JSON value; inside a durable task as a checkpoint, made once.
+
+    Raises:
+        TaskRunError: inside a durable task, where every failure is recorded and raised as such. What `change` raised, elsewhere.
+    """
     current = CURRENT.get()
     if not isinstance(current, Execution):
         at = engine.clock.now()

@@ -28,17 +28,35 @@ class Pending(asyncio.Future[Outcome]):
             self.exception()
 
 
+def throw(task: asyncio.Task[Any], error: BaseException, *, for_many: bool = False) -> bool:
+    """Raise an error where a task waits in a primitive of asyncio; give whether it waits in one.
+
+    Args:
+        for_many: only where it waits in a gather or wait, which would give it the errors of others as values.
+    """
+    waiter, code = getattr(task, "_fut_waiter", None), _innermost_code(task)
+    if not isinstance(waiter, asyncio.Future) or isinstance(waiter, asyncio.Task | Pending) or waiter.done() or code is None:
+        return False
+    is_many = type(waiter).__name__ == "_GatheringFuture" or (code.co_name == "_wait" and _is_coordination(code))
+    if for_many != is_many or not (is_many or _is_coordination(code)) or code.co_name == "__aexit__":  # a group's children end it
+        return False
+    waiter.set_exception(error)
+    return True
+
+
 def waits_durably(task: asyncio.Task[Any], tasks: Collection[asyncio.Task[Any]]) -> bool:
     """Whether a task waits for an ask, for a task of its run, or in a primitive of asyncio that one of those will wake."""
     waiter = getattr(task, "_fut_waiter", None)
     if _is_ours(waiter, tasks):
         return True
     innermost = _innermost_code(task)
-    if innermost is not None and innermost.co_name not in TIMED:
-        path = innermost.co_filename.replace("\\", "/")
-        if path.endswith(COORDINATION):
-            return True
+    if innermost is not None and _is_coordination(innermost):
+        return True
     return any(_is_ours(inner, tasks) for inner in _shielded(waiter))
+
+
+def _is_coordination(code: CodeType) -> bool:
+    return code.co_name not in TIMED and code.co_filename.replace("\\", "/").endswith(COORDINATION)
 
 
 def _is_ours(future: object, tasks: Collection[asyncio.Task[Any]]) -> bool:

@@ -245,7 +245,7 @@ class Task(Generic[Output]):
             "cancel_with_parent": cancel_with_parent,
             "idempotency_key": idempotency_key,
         }
-        return self.host.call(lambda: self.aio_run(input, **options), aio=f"await {self.name}.aio_run(…)")
+        return self._in_sync(lambda: self.aio_run(input, **options), "aio_run")
 
     async def aio_run_many(
         self, items: Sequence[BulkItem], *, return_exceptions: bool = False, wait_for_result: bool = True
@@ -260,9 +260,8 @@ class Task(Generic[Output]):
 
     def run_many(self, items: Sequence[BulkItem], *, return_exceptions: bool = False, wait_for_result: bool = True) -> list[Any]:
         """As `aio_run_many`, from synchronous code."""
-        return self.host.call(  # type: ignore[no-any-return]
-            lambda: self.aio_run_many(items, return_exceptions=return_exceptions, wait_for_result=wait_for_result),
-            aio=f"await {self.name}.aio_run_many(…)",
+        return self._in_sync(  # type: ignore[no-any-return]
+            lambda: self.aio_run_many(items, return_exceptions=return_exceptions, wait_for_result=wait_for_result), "aio_run_many"
         )
 
     # ------------------------------------------------------------ later, and not now
@@ -282,7 +281,7 @@ class Task(Generic[Output]):
 
     def schedule(self, run_at: datetime, input: object = None, **options: Any) -> Any:
         """As `aio_schedule`, from synchronous code."""
-        return self.host.scheduled.create(self, run_at, input, **options)
+        return self._in_sync(lambda: self.aio_schedule(run_at, input, **options), "aio_schedule")
 
     async def aio_create_cron(self, cron_name: str, expression: str, input: object = None, **options: Any) -> Any:
         """Have the task run at every tick of a cron expression: see `durable.cron.aio_create`."""
@@ -290,7 +289,7 @@ class Task(Generic[Output]):
 
     def create_cron(self, cron_name: str, expression: str, input: object = None, **options: Any) -> Any:
         """As `aio_create_cron`, from synchronous code."""
-        return self.host.cron.create(self, cron_name, expression, input, **options)
+        return self._in_sync(lambda: self.aio_create_cron(cron_name, expression, input, **options), "aio_create_cron")
 
     async def aio_pause(self) -> bool:
         """Claim no queued run of the task from now on, in every process on the log; give whether it was not paused before.
@@ -301,7 +300,7 @@ class Task(Generic[Output]):
 
     def pause(self) -> bool:
         """As `aio_pause`, from synchronous code."""
-        return self.host.queue.pause(self.name)  # type: ignore[no-any-return]
+        return self._in_sync(self.aio_pause, "aio_pause")  # type: ignore[no-any-return]
 
     async def aio_unpause(self) -> bool:
         """Claim runs of the task again; give whether it was paused."""
@@ -309,7 +308,10 @@ class Task(Generic[Output]):
 
     def unpause(self) -> bool:
         """As `aio_unpause`, from synchronous code."""
-        return self.host.queue.unpause(self.name)  # type: ignore[no-any-return]
+        return self._in_sync(self.aio_unpause, "aio_unpause")  # type: ignore[no-any-return]
+
+    def _in_sync(self, make: Callable[[], Awaitable[Any]], aio: str) -> Any:
+        return self.host.call(make, aio=f"await {self.name}.{aio}(…)")
 
     def _raise_first(self, results: list[Any]) -> list[Any]:
         failures = [result for result in results if isinstance(result, BaseException)]

@@ -719,3 +719,43 @@ def test_a_run_that_waits_in_a_shielded_gather_is_evicted_and_told(bench: Bench,
     durable.event.push("a", 1)
     durable.event.push("b", 2)
     assert ref.result() == [1, 2]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("how", ["wait", "background"])
+def test_what_the_function_does_not_await_itself_cleans_up_too(
+    bench: Bench, durable: Durable, said: Said, how: str, place: Callable[[Bench, Durable, Any], Durable]
+) -> None:
+    """asyncio cancels what a task awaits, not what it left to itself or looks at by `asyncio.wait`: the engine does, in order."""
+
+    def declare(durable: Durable) -> Task[Any]:
+        @durable.durable_task()
+        async def work(input: Any, ctx: DurableContext) -> None:
+            async def worker(name: str) -> None:
+                try:
+                    await ctx.aio_wait_for_event(name)
+                except asyncio.CancelledError:
+                    await ctx.aio_wait_for_event(f"free {name}")
+                    await ctx.aio_memo(said.append, Any, name)
+                    raise
+
+            tasks = [asyncio.create_task(worker(name)) for name in "abc"]
+            if how == "wait":
+                await asyncio.wait(tasks)
+            await ctx.aio_wait_for_event("never")
+
+        return work
+
+    ref = declare(durable).run(wait_for_result=False)
+    bench.asked(ref, 3 if how == "wait" else 4)
+    durable.runs.cancel(ref)
+    wait_until(lambda: bench.open_waits(ref) == ["free a", "free b", "free c"])
+    durable = place(bench, durable, ref)
+    if place is crash:
+        declare(durable)
+    for name in "cab":
+        durable.event.push(f"free {name}")
+        wait_until(lambda name=name: name in said)  # type: ignore[misc]
+    cancelled(durable, ref)
+    assert said == ["c", "a", "b"]
+    assert view(durable, ref).blocked_reason is None

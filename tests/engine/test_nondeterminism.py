@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -167,6 +168,12 @@ async def asks_again(ctx: DurableContext, durable: Durable) -> Any:
     raise AssertionError("a divergence was forgotten")
 
 
+async def mends_itself(ctx: DurableContext, durable: Durable) -> Any:
+    with contextlib.suppress(NonDeterminismError):
+        await sleeps(ctx, durable)
+    await spawns(ctx, durable)
+
+
 CHANGES: list[tuple[Body, Body]] = [
     (sleeps, spawns),
     (sleeps, sleeps_longer),
@@ -188,7 +195,11 @@ CHANGES: list[tuple[Body, Body]] = [
     (spawns_then_sleeps, in_the_other_order),
     (spawns, swallows),
     (spawns, asks_again),
+    (spawns, mends_itself),
 ]
+
+
+SHORTER = [(sleeps, nothing), (spawns_then_sleeps, spawns)]  # what lies before agrees: that less is asked has to tell it
 
 
 @pytest.mark.parametrize(("before", "after"), CHANGES, ids=[f"{a.__name__}-{b.__name__}" for a, b in CHANGES])
@@ -196,11 +207,17 @@ def test_a_changed_task_is_parked_and_taken_up_again(bench: Bench, before: Body,
     ref = stop_before_end(bench, before)
     asks = bench.asks(ref)
 
-    changed = engine(bench, after)
+    async def after_and_end(ctx: DurableContext, durable: Durable) -> Any:
+        await after(ctx, durable)
+        await ctx.aio_wait_for_event("end")
+
+    is_shorter = (before, after) in SHORTER
+    changed = engine(bench, after if is_shorter else after_and_end)
     changed.open()
-    run = reach(changed, ref, lambda run: run.blocked_reason or run.is_ended, "a parked run")
+    run = reach(changed, ref, lambda run: run.blocked_reason or run.is_ended or bench.asks(ref) != asks, "a parked run")
     assert (run.status, run.retry_count) == ("RUNNING", 0)
     assert run.blocked_reason is not None and "checkpoint" in run.blocked_reason
+    assert ("the function returned" in run.blocked_reason) == is_shorter
     assert bench.asks(ref) == asks
     assert asyncio.run(changed.runs.aio_retake(ref.workflow_run_id)) is True  # the code is still wrong
     run = reach(changed, ref, lambda run: run.blocked_reason or run.is_ended, "a run parked again")
@@ -218,6 +235,31 @@ def test_a_changed_task_is_parked_and_taken_up_again(bench: Bench, before: Body,
     assert restored.runs.get_run_ref(ref.workflow_run_id).result() == "done"
     assert view(restored, ref).blocked_reason is None
     assert bench.asks(ref) == asks
+
+
+def test_an_outcome_that_nobody_asks_for_any_more_parks_the_run_that_would_wait_for_ever(bench: Bench) -> None:
+    """The second of two was delivered first; code that asks for the second after the first has come can never get there."""
+
+    async def both(ctx: DurableContext, durable: Durable) -> Any:
+        await asyncio.gather(ctx.aio_wait_for_event("a"), ctx.aio_wait_for_event("b"))
+        await ctx.aio_wait_for_event("end")
+
+    async def one_by_one(ctx: DurableContext, durable: Durable) -> Any:
+        for key in ("a", "b", "end"):
+            await ctx.aio_wait_for_event(key)
+
+    durable = engine(bench, both)
+    ref = durable.tasks["program"].run(wait_for_result=False)
+    bench.asked(ref, 2)
+    for key in ("b", "a"):
+        durable.event.push(key)
+    wait_until(lambda: bench.open_waits(ref) == ["end"])
+    durable.close()
+    changed = engine(bench, one_by_one)
+    changed.open()
+    run = reach(changed, ref, lambda run: run.blocked_reason or run.is_ended, "a parked run")
+    assert "event b" in (run.blocked_reason or "") and "it waits for earlier ones" in (run.blocked_reason or "")
+    assert (run.status, run.retry_count) == ("RUNNING", 0)
 
 
 def test_labels_and_signal_keys_may_change(bench: Bench) -> None:

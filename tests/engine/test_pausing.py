@@ -114,7 +114,7 @@ def test_inside_a_task_the_sync_form_names_the_other(durable: Durable) -> None:
 
     @durable.task()
     async def stop(input: Any, ctx: Context) -> bool:
-        with pytest.raises(SyncCallError, match=r"await durable.queue.aio_pause\(…\)"):
+        with pytest.raises(SyncCallError, match=r"await work.aio_pause\(…\)"):
             durable.tasks["work"].pause()
         return await durable.tasks["work"].aio_pause()
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import BaseModel
 
-from durable_nb import Context, Cron, Durable, DurableContext, TTLBasedIdempotencyConfig
+from durable_nb import Context, Cron, Durable, DurableContext, TaskRunError, TTLBasedIdempotencyConfig
 from durable_nb.engine.clock import SystemClock
 from durable_nb.engine.ticks import due_ticks, last_tick, next_tick, ticks_after
 from durable_nb.errors import DeclarationError, InputValidationError, UnknownScheduleError
@@ -443,3 +443,32 @@ def test_scheduling_in_a_durable_task_is_done_once(bench: Bench, durable: Durabl
     assert ref.result() == [durable.scheduled.list()[0].id, durable.cron.list()[0].id]
     assert bench.count("schedule") == 2
     assert [ask for _, _, ask in bench.asks(ref)] == ["schedule report at 2027-01-01T00:00:00+00:00", "create cron c", "event go"]
+
+
+def test_what_a_durable_task_moves_deletes_and_pauses_is_done_once(bench: Bench, durable: Durable) -> None:
+    """A replay finds gone what it has deleted, and undoes nothing that a person did since."""
+    declare(bench, durable)
+    once = durable.scheduled.create("report", datetime(2027, 1, 1, tzinfo=UTC), {"of": "x"}).id
+    gone = durable.scheduled.create("report", datetime(2027, 1, 1, tzinfo=UTC), {"of": "x"}).id
+    cron = durable.cron.create("report", "c", "0 9 * * *", {"of": "x"}).id
+
+    @durable.durable_task()
+    async def tidy(input: Any, ctx: DurableContext) -> list[Any]:
+        moved = await durable.scheduled.aio_reschedule(once, datetime(2028, 1, 1, tzinfo=UTC))
+        await durable.scheduled.aio_delete(gone)
+        await durable.cron.aio_delete(cron)
+        paused = await durable.queue.aio_pause("report")
+        with pytest.raises(TaskRunError, match="UnknownScheduleError"):
+            await durable.scheduled.aio_delete(gone)
+        await ctx.aio_wait_for_event("go")
+        return [moved.trigger_at.year, paused]
+
+    ref = tidy.run(wait_for_result=False)
+    bench.asked(ref, 6)
+    durable.close()
+    durable.scheduled.reschedule(once, datetime(2029, 1, 1, tzinfo=UTC))
+    durable.queue.unpause("report")
+    durable.event.push("go")
+    assert ref.result() == [2028, True]
+    assert [run.trigger_at.year for run in durable.scheduled.list()] == [2029]
+    assert (durable.cron.list(), durable.queue.list_paused()) == ([], [])
