@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import sys
-import threading
+import time
 from types import FrameType
 
 LOOK_SECONDS = 0.1  # how often the main thread looks up, so that signals are seen on every platform
@@ -25,7 +25,6 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._told = threading.Event()
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Stop:
@@ -43,12 +42,14 @@ class Stop:
             with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
                 os.write(sys.stderr.fileno(), b"Stopped at once; what ran is taken up by the next worker.\n")
             os._exit(128 + number)
-        self.signal = number
-        self._told.set()
+        self.signal = number  # and nothing else: the main thread may hold any lock now, that of an Event it waits for too
 
     def wait(self, seconds: float = LOOK_SECONDS) -> bool:
         """Wait for a signal; give whether one came."""
-        return self._told.wait(seconds)
+        ends_at = time.monotonic() + seconds
+        while self.signal is None and (left := ends_at - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_SECONDS))
+        return self.signal is not None
 
     @property
     def exit_code(self) -> int:
