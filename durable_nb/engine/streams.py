@@ -43,11 +43,11 @@ class Streams:
         is_here = self._engine.thread.is_here
         with self._lock:
             self._said.append(said)
-            is_posted = self._is_posted or self._is_submitted
-            self._is_posted = self._is_posted or not is_here
+            is_taken = self._is_posted or self._is_submitted  # it goes along with what was said before
+            self._is_posted = self._is_posted or not (is_here or is_taken)
         if is_here:
             self._submit()  # at once: an eviction may be the next thing that is submitted, and what comes after it is not heard
-        elif not is_posted:
+        elif not is_taken:
             self._engine.post(self._submit)
 
     def _submit(self) -> None:

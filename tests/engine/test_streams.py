@@ -88,6 +88,32 @@ def test_chunks_of_many_threads_cost_few_commits(bench: Bench, durable: Durable)
     assert len(commits) < 500, "each chunk was written on its own"
 
 
+def test_what_is_said_after_a_chunk_that_went_along_is_written_too(bench: Bench, durable: Durable) -> None:
+    engine, ends = durable.open().engine, threading.Event()
+    steps = {name: threading.Event() for name in ("held", "go on")}
+
+    def hold(_: object) -> None:
+        steps["held"].set()
+        steps["go on"].wait(20)
+
+    @durable.task()
+    def talk(input: Any, ctx: Context) -> None:
+        engine.post(lambda: engine.writer.submit(hold))
+        steps["held"].wait(20)
+        ctx.put_stream("begins a transaction")
+        wait_until(lambda: engine.streams._is_submitted)
+        ctx.put_stream("goes along")
+        steps["go on"].set()
+        wait_until(lambda: not engine.streams._is_submitted)
+        ctx.put_stream("begins the next")
+        ends.wait(20)
+
+    ref = talk.run(wait_for_result=False)
+    wait_until(lambda: bench.count("chunk") == 3, what="the last chunk, before the run ends")
+    ends.set()
+    ref.result()
+
+
 def test_another_process_hears_the_stream_of_a_run(bench: Bench, durable: Durable) -> None:
     gate = threading.Event()
 
