@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable_nb.client.guarded import guarded
+from durable_nb.client.plans import Plan, plan_of
 from durable_nb.client.replayer import History, Job, Verdict
+from durable_nb.client.stepping import Steps, Walk
 from durable_nb.definitions import Definition
 from durable_nb.definitions.trust import Keyring
 from durable_nb.engine.siblings import siblings_in
@@ -201,6 +203,26 @@ class Bundle:
         judged = {verdict.number for verdict in verdicts}
         late = [item.claim.number for item in histories if item.claim.number not in judged]
         return verdicts + [Verdict(number=number, kind="not checkable", reason="its replay did not end") for number in late]
+
+    def step_through(self, *, branch: int | None = None) -> Steps:
+        """Walk through the run's history offline: every position with its suspended frames and locals, as `runs.step_through`.
+
+        Nothing of the bundle is executed before it is trusted: until then each `Step.reason` says so.
+
+        Raises:
+            UnknownCheckpointError: the run has no such branch.
+
+        Example:
+            >>> for step in bundle.trust().step_through():  # doctest: +SKIP
+            ...     print(step.node, step.line, {name: local.text for name, local in step.locals.items()})
+        """
+        is_trusted = self.is_trusted
+
+        def read(connection: sqlite3.Connection) -> Plan:
+            run = reads.find_run(connection, f"#{self.info.run}")
+            return plan_of(connection, run, branch, trusts=lambda row, definition: is_trusted)
+
+        return Walk(self.read(read)).finish()
 
     # ------------------------------------------------------------ keeping
 

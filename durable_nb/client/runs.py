@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from durable_nb.client.choosing import choose, make_filter, name_of
 from durable_nb.client.forms import R, sync_form
 from durable_nb.client.pasts import Pasts
-from durable_nb.client.streams import RunStream
+from durable_nb.client.streams import RunLines, RunStream
 from durable_nb.tasks.payload import encode_given
 from durable_nb.tasks.refs import RunRef
 
@@ -318,6 +318,14 @@ class Runs(Pasts):
         return await self._read(lambda connection: lines.list_lines(connection, view.number, limit=limit))
 
     logs = sync_form(aio_logs)
+
+    def follow_logs(self, run: str | RunRef[Any]) -> RunLines:
+        """Give the lines of a run's log as they come, until it has ended: by ``async for``, or ``for`` in synchronous code."""
+
+        async def number() -> int:
+            return (await self.aio_get(run)).number
+
+        return RunLines(self._host, number)
 
     def subscribe_to_stream(self, run: str) -> RunStream:
         """Give what a run streams, by its id: to be iterated with ``async for``, or with ``for`` from synchronous code."""

@@ -1,7 +1,8 @@
-"""What a run streams, as its listeners hold it."""
+"""What a run streams and what it says, as its listeners hold it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -9,11 +10,17 @@ from typing import TYPE_CHECKING
 
 from durable_nb.engine.current import CURRENT
 from durable_nb.errors import DurableError
+from durable_nb.log import lines
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from durable_nb.client.app import Durable
 
 AIO = "async for chunk in ref.stream()"
+AIO_LINES = "async for line in durable.runs.follow_logs(…)"
+PAGE = 1000  # lines that a listener is given at once
+LOOK_SECONDS = 0.1
 
 
 class RunStream:
@@ -50,12 +57,7 @@ class RunStream:
             yield from chunks
 
     async def _place(self) -> int:
-        current = CURRENT.get()
-        if current is not None and current.task.kind == "durable_task":
-            raise DurableError(
-                "A stream was listened to inside a durable task, where no replay could hear it again: "
-                "listen in a regular task, or return the text as an output."
-            )
+        _refuse_in_replay("A stream was listened to")
         return await self._find()
 
     async def _next(self, number: int, seq: int) -> tuple[list[str | bytes], int, bool]:
@@ -69,3 +71,63 @@ class RunStream:
                 return await engine.streams.next_chunks(number, seq)
 
         return await self._host.aio_call(wait)  # type: ignore[no-any-return]
+
+
+def _refuse_in_replay(what: str) -> None:
+    current = CURRENT.get()
+    if current is not None and current.task.kind == "durable_task":
+        raise DurableError(
+            f"{what} inside a durable task, where no replay could hear it again: "
+            "listen in a regular task, or return the text as an output."
+        )
+
+
+class RunLines:
+    """The lines of a run's log, from its first to the run's end, as they come: what `durable.runs.follow_logs` gives.
+
+    Each iteration begins anew with the first line, also long after the run has ended, and in any process that has the log open.
+
+    Raises:
+        UnknownRunError: when iterated, if there is no such run.
+        DurableError: when iterated in a durable task, whose replay would hear something else.
+
+    Example:
+        >>> for line in durable.runs.follow_logs("first"):  # doctest: +SKIP
+        ...     print(line.level, line.text)
+    """
+
+    def __init__(self, host: Durable, find: Callable[[], Awaitable[int]]) -> None:
+        self._host = host
+        self._find = find
+
+    async def __aiter__(self) -> AsyncIterator[lines.Line]:
+        number, after, is_over = await self._place(), 0, False
+        while not is_over:
+            said, is_over = await self._next(number, after)
+            for after, line in said:  # noqa: B007  the last number is where the next look begins
+                yield line
+
+    def __iter__(self) -> Iterator[lines.Line]:
+        number, after, is_over = self._host.call(self._place, aio=AIO_LINES), 0, False
+        while not is_over:
+            said, is_over = self._host.call(functools.partial(self._next, number, after), aio=AIO_LINES)
+            for after, line in said:  # noqa: B007
+                yield line
+
+    async def _place(self) -> int:
+        _refuse_in_replay("A run's log was followed")
+        return await self._find()
+
+    async def _next(self, number: int, after: int) -> tuple[list[tuple[int, lines.Line]], bool]:
+        """Give further lines, and whether none will follow; after a short wait, where there are none yet."""
+
+        def read(connection: sqlite3.Connection) -> tuple[list[tuple[int, lines.Line]], bool]:
+            is_ended = connection.execute(lines.IS_ENDED, (number,)).fetchone()[0]  # first, so that no line is missed
+            said = lines.list_after(connection, number, after, limit=PAGE)
+            return said, bool(is_ended) and len(said) < PAGE
+
+        engine = self._host.engine
+        said, is_over = await self._host.aio_call(lambda: engine.reader.run(read))
+        if not said and not is_over:
+            await asyncio.sleep(LOOK_SECONDS)
+        return said, is_over

@@ -12,6 +12,8 @@ NEWEST = "SELECT at, attempt, level, line, text FROM line WHERE run = ? ORDER BY
 
 AFTER = "SELECT seq, at, attempt, level, line, text FROM line WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?"
 
+IS_ENDED = "SELECT finished_at IS NOT NULL FROM run WHERE number = ?"
+
 COUNT = "SELECT count(*) FROM line WHERE run = ?"
 
 

@@ -88,6 +88,31 @@ def test_chunks_of_many_threads_cost_few_commits(bench: Bench, durable: Durable)
     assert len(commits) < 500, "each chunk was written on its own"
 
 
+def test_lines_of_a_log_are_followed_to_the_runs_end(durable: Durable) -> None:
+    gate = threading.Event()
+
+    @durable.task()
+    def work(input: Any, ctx: Context) -> None:
+        ctx.log("begins")
+        gate.wait(20)
+        for number in range(2500):
+            ctx.log(f"{number}", level="DEBUG")
+
+    ref = work.run(wait_for_result=False)
+    following = iter(durable.runs.follow_logs(ref))
+    assert next(following).text == "begins"
+    gate.set()
+    expected = [f"{number}" for number in range(2500)]
+    assert [line.text for line in following] == expected
+    assert [text for text in asyncio.run(texts(durable.runs.follow_logs(ref.workflow_run_id))) if text != "begins"] == expected
+    with pytest.raises(UnknownRunError, match="No run 'nothing'"):
+        list(durable.runs.follow_logs("nothing"))
+
+
+async def texts(lines: Any) -> list[str]:
+    return [line.text async for line in lines]
+
+
 def test_what_is_said_after_a_chunk_that_went_along_is_written_too(bench: Bench, durable: Durable) -> None:
     engine, ends = durable.open().engine, threading.Event()
     steps = {name: threading.Event() for name in ("held", "go on")}

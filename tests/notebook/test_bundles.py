@@ -34,10 +34,15 @@ def test_a_bundle_is_replayed_by_its_own_code_when_it_is_trusted(
     bundle = open_bundle(folder / "twice.bundle")
     assert "return await double.aio_run(once)" in bundle.sources()["twice"]
     assert [(verdict.kind, verdict.reason) for verdict in bundle.replay()] == [("goes on", "")]
+    steps = bundle.step_through()
+    assert [step.line for step in steps][:3] == [3, 4, 5]
+    assert steps[2].locals["once"].text == "6"
     [verdict] = open_bundle(folder / "writes.bundle").replay()
     assert (verdict.kind, "writes" in verdict.reason) == ("not checkable", True)
     assert not (folder / "effect").exists()
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(folder / "somebody else"))
     with pytest.raises(UntrustedError, match=r"read bundle.sources\(\), then say bundle.trust\(\)"):
         open_bundle(folder / "twice.bundle").replay()
+    unseen = open_bundle(folder / "twice.bundle").step_through()[0]
+    assert (unseen.locals, bool(unseen.reason)) == ({}, True), "nothing of it was executed"
     assert [verdict.kind for verdict in open_bundle(folder / "twice.bundle").trust().replay()] == ["goes on"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
 from durable_nb.errors import DeclarationError
-from durable_nb.log import lines as said_lines, reads
+from durable_nb.log import reads
 from durable_nb.notebook import inspection
 from durable_nb.notebook.arguments import Arguments, choices, metadata_of, plain, within
 from durable_nb.notebook.display import Shown, show, show_live
@@ -21,7 +20,6 @@ from durable_nb.views.text import run_history, run_line, run_log, runs_table
 from durable_nb.views.words import brief
 
 if TYPE_CHECKING:
-    import sqlite3
     from argparse import Namespace
 
     from durable_nb.client import Durable
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 10_000
 MOST_LINES = 100_000
-FOLLOW_SECONDS = 0.1
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 
 
@@ -124,7 +121,7 @@ def _log(extension: Extension, given: Namespace) -> Shown[Line] | None:
     limit = within(given.limit, MOST_LINES)
     run = durable.runs.get(given.run)
     if given.follow:
-        _follow(durable, run, limit)
+        _follow(durable, run)
         return None
     lines = durable.runs.logs(run.id, limit=limit)
     if not lines:
@@ -133,24 +130,11 @@ def _log(extension: Extension, given: Namespace) -> Shown[Line] | None:
     return Shown(extension.shell, lines, run_log(run, lines))
 
 
-def _follow(durable: Durable, run: RunView, limit: int) -> None:
+def _follow(durable: Durable, run: RunView) -> None:
     """Print lines as they come. The kernel's interrupt stops the printing, never the run."""
-    engine, after = durable.engine, 0
-
-    def read(connection: sqlite3.Connection) -> list[tuple[int, Line]]:
-        return said_lines.list_after(connection, run.number, after, limit=limit)
-
     try:
-        while True:
-            is_ended = durable.runs.get(run.id).is_ended  # read first, so that no line is missed
-            found: list[tuple[int, Line]] = durable.call(lambda: engine.reader.run(read), aio="durable.runs.aio_logs(…)")
-            for seq, line in found:
-                print(run_line(line), flush=True)
-                after = seq
-            if not found:
-                if is_ended:
-                    return
-                time.sleep(FOLLOW_SECONDS)
+        for line in durable.runs.follow_logs(run.id):
+            print(run_line(line), flush=True)
     except KeyboardInterrupt:
         print(f"Stopped following; run {brief(run.id)} of {brief(run.task)} goes on.")
 
