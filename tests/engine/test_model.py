@@ -513,3 +513,28 @@ def test_the_engine_and_the_oracle_agree(program: Operation, first: Action | Non
         for action in then:
             drive.do(action)
         drive.finish()
+
+
+NOTHING = Map(fails=(0,), at_once=1, spared=1)  # asks nothing and is done where it is begun
+
+
+@pytest.mark.parametrize("always_replay", [False, True])
+@pytest.mark.parametrize(
+    "program",
+    [
+        Race((Series((NOTHING,)), Gather((Event("a"),)))),
+        Race((NOTHING, Gather((Gather((Event("a"),)),)))),
+        Group((Event("a"), Race((NOTHING, Gather((Now(),)))))),
+        Group((Stumble(), Race((NOTHING, Gather((Event("a"),)))))),
+        Group((Rethrow(Memo(), Event("a")), Race((NOTHING, Gather((Event("b"),)))))),
+        Gather((Series((Race((NOTHING, Event("a"))), Event("b"))), Gather((Gather((Event("c"),)),)))),
+        Gather((Series((Select((NOTHING, Group((Sub(Event("a")),)))), Event("b"))), Gather((Select((Event("c"),)),)))),
+        Gather((Series((Race((NOTHING, Select((Child(), Race((Bulk(2), Now())))))), Event("b"))), Gather((Group((Ask(),)),)))),
+    ],
+)
+def test_what_asks_nothing_wins_at_the_same_turn_live_and_replayed(program: Operation, always_replay: bool) -> None:
+    with driven(program, always_replay=always_replay) as drive:
+        drive.compare()
+        for action in (Crash(0), Restore(), Push("a"), Replay()):
+            drive.do(action)
+        drive.finish()
