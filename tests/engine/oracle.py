@@ -126,7 +126,7 @@ class All(Future):
             self.settle(error=part.error)
         elif part.is_cancelled:
             super().cancel()
-        elif not self._open:
+        elif not self._open and not self.is_done:
             self.settle([part.result() for part in self._parts])
 
     def cancel(self, *, is_lost: bool = False) -> None:
