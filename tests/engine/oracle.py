@@ -146,13 +146,24 @@ class First(Future):
             part.when_done(lambda place=place: self.settle(place))  # type: ignore[misc]
 
 
-class Coroutine(Future):
-    """A generator that is moved on whenever what it waits for is there."""
+class Contest:
+    """What a select's parts run in, with all that they begin."""
 
-    def __init__(self, ready: Ready, steps: Steps) -> None:
+    is_won = False  # and the others have lost
+
+
+class Coroutine(Future):
+    """A generator that is moved on whenever what it waits for is there.
+
+    Args:
+        contests: those that it runs in, and all that it begins.
+    """
+
+    def __init__(self, model: Model, steps: Steps, contests: tuple[Contest, ...]) -> None:
+        ready = model.ready
         super().__init__(ready)
         self.is_continued = False
-        self._steps = steps
+        self._model, self._steps, self._contests = model, steps, contests
         self._waits_for: Future | None = None
         self._cancel: CancelledError | None = None
         ready.append(self.step)
@@ -160,6 +171,7 @@ class Coroutine(Future):
     def step(self) -> None:
         waited, self._waits_for = self._waits_for, None
         cancel, self._cancel = self._cancel, None
+        self._model.contests = self._contests
         try:
             if cancel is not None:
                 future = self._steps.throw(cancel)
@@ -223,13 +235,18 @@ class Asked(Future):
         self.row = row
         self.due = due
         self.keys = keys
+        self._contests = model.contests
 
     def cancel(self, *, is_lost: bool = False) -> None:
         if not self.is_done:
+            self.ready.append(lambda: self._give_up(is_lost))
             super().cancel()
-            self.given_up_at = 1 + self._model.delivered
-            if is_lost and self.row.child:
-                self._model.world.lose(self.row.child)
+
+    def _give_up(self, is_lost: bool) -> None:
+        """Be taken down as given up: when the code is told that it is cancelled, a select around it may have been won by then."""
+        self.given_up_at = 1 + self._model.delivered
+        if self.row.child and (is_lost or any(contest.is_won for contest in self._contests)):
+            self._model.world.lose(self.row.child)
 
 
 # ---------------------------------------------------------------- the oracle's runs
@@ -242,6 +259,7 @@ class Model:
         self.world, self.number, self.run_id = world, number, run_id
         self._program, self._at, self._retries = program, at, retries
         self.ready: Ready = deque()
+        self.contests: tuple[Contest, ...] = ()  # of the coroutine that moves
         self.memos: dict[str, Asked] = {}  # by place
         self.attempt = 0
         self.branch = 1
@@ -259,6 +277,7 @@ class Model:
         self._position = 0  # in the run's completions
         self._mail_given: dict[tuple[str, int], int] = {}
         self.ready.clear()
+        self.contests = ()
         self._is_left = False
         self._main = self.spawn(self._program.oracle(self, self._at))
         self._main.when_done(lambda: self.ready.append(self._leave))
@@ -274,9 +293,9 @@ class Model:
         """Be left by the engine, which is told of the end as everybody is: two turns after it."""
         self._is_left = True
 
-    def spawn(self, steps: Steps) -> Coroutine:
+    def spawn(self, steps: Steps, *contest: Contest) -> Coroutine:
         """Start a coroutine, as `asyncio.create_task` does."""
-        return Coroutine(self.ready, steps)
+        return Coroutine(self, steps, (*self.contests, *contest))
 
     def owner(self, node: int) -> int:
         """Give the branch that has a node."""
@@ -404,7 +423,7 @@ class Model:
 
     def _is_lost(self, asked: Asked) -> bool:
         """Whether the program gave a wait up, so that nothing will satisfy it any more."""
-        return asked.is_cancelled and not asked.row.child and self._is_open(asked)
+        return asked.given_up_at > 0 and not asked.row.child and self._is_open(asked)
 
     def _is_open(self, asked: Asked) -> bool:
         row = self.world.rows[self.number].get((self.owner(asked.row.node), asked.row.node))

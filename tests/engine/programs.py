@@ -23,6 +23,7 @@ from tests.engine.oracle import (
     All,
     Asked,
     CancelledError,
+    Contest,
     Continued,
     Ended,
     FailedError,
@@ -453,7 +454,8 @@ class Select:
         )
 
     def oracle(self, model: Model, at: str) -> Steps:
-        tasks = [model.spawn(part.oracle(model, f"{at}.{place}")) for place, part in enumerate(self.parts)]
+        contest = Contest()
+        tasks = [model.spawn(part.oracle(model, f"{at}.{place}"), contest) for place, part in enumerate(self.parts)]
         try:
             winner = yield First(tasks)
         except CancelledError as cancel:
@@ -461,8 +463,9 @@ class Select:
                 task.cancel(is_lost=cancel.is_lost)
             yield Ended(tasks)
             raise
+        contest.is_won = tasks[winner].error is None
         for task in tasks:
-            task.cancel(is_lost=tasks[winner].error is None)
+            task.cancel(is_lost=contest.is_won)
         yield Ended(tasks)
         return [f"part{winner}", tasks[winner].result()]
 
