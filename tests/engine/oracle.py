@@ -498,12 +498,16 @@ class Model:
     def reset(self, cut: int) -> None:
         """Ask a node and all after it afresh; children that are not kept are cancelled."""
         is_over = self.is_ended and self._main.error is None and not self.is_cancelled
+        rows = self.world.rows[self.number]
+        undone = [row.seq for (where, node), row in rows.items() if node >= cut and where == self.owner(node) and row.seq]
+        undone_from = min(undone, default=None)
         kept = [
             (node, asked)
             for node, asked in self.asks.items()
             if node < cut
             and node not in self._cancelled_with
             and not self._is_lost(asked)
+            and not self._was_lost_after(asked, undone_from)
             and not (is_over and self._is_open(asked) and not asked.row.child)
         ]
         children = {asked.row.child for _, asked in kept}
@@ -513,6 +517,13 @@ class Model:
         self.branch += 1
         self.is_cancelled, self._cancelled_with = False, set()
         self._begin()
+
+    def _was_lost_after(self, asked: Asked, undone_from: int | None) -> bool:
+        """Whether a child was given up and cancelled for what a reset undoes."""
+        if undone_from is None or asked.given_up_at <= undone_from or not self.world.is_cancelled(asked.row.child):
+            return False
+        row = self.world.rows[self.number][self.owner(asked.row.node), asked.row.node]
+        return row.seq is None or row.error is not None
 
     def check(self) -> None:
         """Compare with the log, all being at rest."""

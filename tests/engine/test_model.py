@@ -538,3 +538,12 @@ def test_what_asks_nothing_wins_at_the_same_turn_live_and_replayed(program: Oper
         for action in (Crash(0), Restore(), Push("a"), Replay()):
             drive.do(action)
         drive.finish()
+
+
+@pytest.mark.parametrize("program", [Select((Gather((Sleep(0),)), Sub(Event("a")))), Select((Sub(Event("a")), Event("b")))])
+def test_a_child_that_lost_to_what_a_reset_undoes_is_made_anew(program: Operation) -> None:
+    with driven(program) as drive:
+        for action in (Push("b"), Reset(1), Crash(0)):
+            drive.do(action)
+        drive.finish()
+        assert drive.h.durable.runs.get(drive.ref).status == "COMPLETED"
