@@ -547,3 +547,10 @@ def test_a_child_that_lost_to_what_a_reset_undoes_is_made_anew(program: Operatio
             drive.do(action)
         drive.finish()
         assert drive.h.durable.runs.get(drive.ref).status == "COMPLETED"
+
+
+@pytest.mark.parametrize("first", [Stumble(), Child(2)])
+def test_a_child_that_an_error_gave_up_is_cancelled_when_the_retry_wins_without_it(first: Operation) -> None:
+    with driven(Select((first, Sub(Event("a"))))) as drive:
+        drive.compare()
+        assert [item.status for item in drive.h.durable.runs.list(task="sub", include_children=True)] == ["CANCELLED"]
