@@ -296,9 +296,8 @@ class Execution:
         """Take down that nobody waits for an ask any more; nothing, if its outcome was delivered."""
         if not self._is_inside or self.cursor.diverged or self._pending.pop(node, None) is None:
             return  # what a divergence cancels is waited for again when the run is taken up
-        if self.cursor.is_given_up(node) and not (is_lost and ask.kind == "child"):
-            return  # one that an attempt before gave up for an error goes on, until a race is won without it
-        give_up(self, node, ask, asked_at, is_lost=is_lost)
+        if not self.cursor.is_given_up(node) or (is_lost and ask.kind == "child"):  # else it was left for an error: it goes on
+            give_up(self, node, ask, asked_at, is_lost=is_lost)
 
     def _submit(
         self, work: Callable[[sqlite3.Connection], list[Completion]], after: Callable[[bool], None] = lambda is_written: None
