@@ -294,9 +294,10 @@ class Execution:
 
     def abandon(self, node: int, ask: Ask, asked_at: float, *, is_lost: bool = False) -> None:
         """Take down that nobody waits for an ask any more; nothing, if its outcome was delivered."""
-        if not self._is_inside or self.cursor.diverged or self._pending.pop(node, None) is None or self.cursor.is_given_up(node):
+        if not self._is_inside or self.cursor.diverged or self._pending.pop(node, None) is None:
             return  # what a divergence cancels is waited for again when the run is taken up
-        give_up(self, node, ask, asked_at, is_lost=is_lost)
+        if not self.cursor.is_given_up(node) or (is_lost and ask.kind == "child"):  # else it was left for an error: it goes on
+            give_up(self, node, ask, asked_at, is_lost=is_lost)
 
     def _submit(
         self, work: Callable[[sqlite3.Connection], list[Completion]], after: Callable[[bool], None] = lambda is_written: None

@@ -18,8 +18,10 @@ from durable_nb.log.checkpoints import branch_of, first_branch, input_of, load_h
 from durable_nb.log.endings import cancel_children
 from durable_nb.log.journal import journal
 from durable_nb.log.payloads import loaded, stored
-from durable_nb.log.records import ENDED, Cut, Effects, NewRun
+from durable_nb.log.records import ENDED, NEVER, Cut, Effects, NewRun
 
+TOLD = "SELECT seq, error IS NOT NULL, abandoned FROM checkpoint WHERE run = ? AND branch = ? AND node = ?"
+WAS_CANCELLED = "SELECT 1 FROM run WHERE number = ? AND cancelled_at IS NOT NULL"
 READY_AGAIN = """
 UPDATE run SET status = :status, ready_at = :at, branch = :branch, retry_count = retry_count + :retries, is_evicted = :is_evicted,
                epoch = epoch + 1, owner = NULL, blocked_reason = NULL, worked = 0, queued = 0, queue_seen_at = NULL,
@@ -188,6 +190,20 @@ def _cancelled_with(connection: sqlite3.Connection, number: int, branch: int, li
 # ---------------------------------------------------------------- reset
 
 
+def _lost_after(connection: sqlite3.Connection, number: int, branch: int, limit: int) -> list[int]:
+    """Give the nodes below a limit whose children were given up and cancelled for what nodes from there on brought."""
+    below, undone_from = list[tuple[int, int]](), NEVER
+    for (owner, node), child in inherited(connection, number, branch):
+        seq, failed, abandoned = connection.execute(TOLD, (number, owner, node)).fetchone()
+        if node >= limit:
+            undone_from = undone_from if seq is None else min(undone_from, seq)
+        elif (
+            child is not None and abandoned and (seq is None or failed) and connection.execute(WAS_CANCELLED, (child,)).fetchone()
+        ):
+            below.append((node, abandoned))
+    return [node for node, abandoned in below if abandoned > undone_from]
+
+
 def reset(connection: sqlite3.Connection, number: int, node: int, *, branch: int | None, at: float) -> tuple[int, Effects]:
     """Have a durable run ask a node, and everything after it, afresh on a new branch; give the branch.
 
@@ -202,7 +218,7 @@ def reset(connection: sqlite3.Connection, number: int, node: int, *, branch: int
     if state.status in ENDED:
         idempotency.take_again(connection, number, at=at)
     effects = Effects(left=[number])
-    dropped = _cancelled_with(connection, number, parent, node)
+    dropped = [*_cancelled_with(connection, number, parent, node), *_lost_after(connection, number, parent, node)]
     new = take_up(connection, number, parent, Cut(node, dropped), reason="reset", at=at)
     kept = {child for _, child in inherited(connection, number, new) if child is not None}
     cancel_children(connection, number, kept, reason=f"its parent {state.id} was reset", at=at, effects=effects)

@@ -53,7 +53,7 @@ class Disturbance(Probe):
     def __init__(self, engine: Callable[[], Engine | None], *, always_replay: bool) -> None:
         self._engine = engine
         self._always_replay = always_replay
-        self._replayed: set[tuple[int, int]] = set()  # run and attempt
+        self._replayed: set[tuple[int, int, int]] = set()  # run, branch and attempt
         self._left: int | None = None  # commits until the crash
         self._is_before = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -95,7 +95,7 @@ class Disturbance(Probe):
         """Have a run that came to its end replayed once; park it if the replay asks for more."""
         if not self._always_replay or left.outcome is None:
             return left
-        attempt = execution.claim.number, execution.claim.retry_count
+        attempt = execution.claim.number, execution.claim.branch, execution.claim.retry_count
         if attempt not in self._replayed:
             self._replayed.add(attempt)
             return replace(left, outcome=None, is_replayed=True)

@@ -31,24 +31,46 @@ class Continued(Exception):  # noqa: N818  it is no error
     """The program goes on with an empty history."""
 
 
+class CancelledError(BaseException):
+    """Thrown into a generator that is to wait no more.
+
+    Attributes:
+        is_lost: since a race was won without it.
+    """
+
+    def __init__(self, *, is_lost: bool) -> None:
+        super().__init__()
+        self.is_lost = is_lost
+
+
 # ---------------------------------------------------------------- futures
+
+Ready = deque[Callable[[], None]]  # what moves next, in turn: as in asyncio, nobody is told anything before his turn
 
 
 class Future:
     """What a generator of the oracle waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, ready: Ready) -> None:
+        self.ready = ready
         self.is_done = False
         self.is_cancelled = False
         self._value: Any = None
         self._error: FailedError | None = None
-        self.then: list[Callable[[], None]] = []
+        self._then: list[Callable[[], None]] = []
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Have a callback take its turn when this is done."""
+        (self.ready if self.is_done else self._then).append(callback)
 
     def settle(self, value: Any = None, error: FailedError | None = None) -> None:
         if not self.is_done:
-            self.is_done, self._value, self._error = True, value, error
-            for callback in self.then:
-                callback()
+            self._value, self._error = value, error
+            self._end()
+
+    def _end(self) -> None:
+        self.is_done = True
+        self.ready.extend(self._then)
 
     def result(self) -> Any:
         if self._error is not None:
@@ -66,64 +88,94 @@ class Future:
             is_lost: since a race was won without it.
         """
         if not self.is_done:
-            self.is_done = self.is_cancelled = True
+            self.is_cancelled = True
+            self._end()
+
+
+class Ended(Future):
+    """That all of some are done, whatever came of them."""
+
+    def __init__(self, parts: Sequence[Future]) -> None:
+        super().__init__(parts[0].ready)
+        self._open = len(parts)
+        for part in parts:
+            part.when_done(self._count)
+
+    def _count(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self.settle()
 
 
 class All(Future):
-    """Every one of some, or the first failure."""
+    """The values of all, or the first failure.
 
-    def __init__(self, parts: Sequence[Future]) -> None:
-        super().__init__()
-        self._parts = parts
+    Args:
+        is_owner: they are cancelled with it.
+    """
+
+    def __init__(self, parts: Sequence[Future], *, is_owner: bool = True) -> None:
+        super().__init__(parts[0].ready)
+        self._parts, self._open, self._is_owner = parts, len(parts), is_owner
         for part in parts:
-            part.then.append(self._look)
+            part.when_done(lambda part=part: self._look(part))  # type: ignore[misc]
 
-    def _look(self) -> None:
-        failed = next((part for part in self._parts if part.error is not None), None)
-        if failed is not None:
-            self.settle(error=failed.error)
-        elif all(part.is_done for part in self._parts):
+    def _look(self, part: Future) -> None:
+        self._open -= 1
+        if part.error is not None:
+            self.settle(error=part.error)
+        elif part.is_cancelled:
+            super().cancel()
+        elif not self._open and not self.is_done:
             self.settle([part.result() for part in self._parts])
 
     def cancel(self, *, is_lost: bool = False) -> None:
-        super().cancel()
-        for part in self._parts:
-            part.cancel(is_lost=is_lost)
+        if not self._is_owner:
+            super().cancel()
+        elif not self.is_done:  # until they are
+            for part in self._parts:
+                part.cancel(is_lost=is_lost)
 
 
 class First(Future):
     """The place of the first that is done."""
 
     def __init__(self, parts: Sequence[Future]) -> None:
-        super().__init__()
-        self._parts = parts
-        for part in parts:
-            part.then.append(self._look)
+        super().__init__(parts[0].ready)
+        for place, part in enumerate(parts):
+            part.when_done(lambda place=place: self.settle(place))  # type: ignore[misc]
 
-    def _look(self) -> None:
-        self.settle(next(place for place, part in enumerate(self._parts) if part.is_done))
 
-    def cancel(self, *, is_lost: bool = False) -> None:
-        super().cancel()
-        for part in self._parts:
-            part.cancel(is_lost=is_lost)
+class Contest:
+    """What a select's parts run in, with all that they begin."""
+
+    is_won = False  # and the others have lost
 
 
 class Coroutine(Future):
-    """A generator that is moved on whenever what it waits for is there."""
+    """A generator that is moved on whenever what it waits for is there.
 
-    def __init__(self, model: Model, steps: Steps) -> None:
-        super().__init__()
-        self._model, self._steps = model, steps
+    Args:
+        contests: those that it runs in, and all that it begins.
+    """
+
+    def __init__(self, model: Model, steps: Steps, contests: tuple[Contest, ...]) -> None:
+        ready = model.ready
+        super().__init__(ready)
+        self.is_continued = False
+        self._model, self._steps, self._contests = model, steps, contests
         self._waits_for: Future | None = None
-        model.ready.append(self.step)
+        self._cancel: CancelledError | None = None
+        ready.append(self.step)
 
     def step(self) -> None:
-        if self.is_done:
-            return
         waited, self._waits_for = self._waits_for, None
+        cancel, self._cancel = self._cancel, None
+        self._model.contests = self._contests
         try:
-            if waited is None:
+            if cancel is not None:
+                future = self._steps.throw(cancel)
+            elif waited is None:
                 future = next(self._steps)
             elif waited.error is not None:
                 future = self._steps.throw(waited.error)
@@ -133,22 +185,20 @@ class Coroutine(Future):
             self.settle(end.value)
         except FailedError as failure:
             self.settle(error=failure)
+        except CancelledError:
+            super().cancel()
         except Continued:
-            self.is_done = True
-            self._model.is_continued = True
+            self.is_continued = True
+            self.settle()
         else:
             self._waits_for = future
-            if future.is_done:
-                self._model.ready.append(self.step)
-            else:
-                future.then.append(lambda: self._model.ready.append(self.step))
+            future.when_done(self.step)
 
     def cancel(self, *, is_lost: bool = False) -> None:
         if not self.is_done:
-            super().cancel()
+            self._cancel = CancelledError(is_lost=is_lost)
             if self._waits_for is not None:
                 self._waits_for.cancel(is_lost=is_lost)
-            self._steps.close()
 
 
 @dataclass(frozen=True)
@@ -178,20 +228,25 @@ class Asked(Future):
     """A checkpoint that the oracle says was asked."""
 
     def __init__(self, model: Model, row: Row, due: Callable[[Row], bool], keys: Sequence[str], *, fails: bool) -> None:
-        super().__init__()
+        super().__init__(model.ready)
         self._model = model
         self.given_up_at = 0  # with how many outcomes delivered, and one more
         self.fails = fails
         self.row = row
         self.due = due
         self.keys = keys
+        self._contests = model.contests
 
     def cancel(self, *, is_lost: bool = False) -> None:
         if not self.is_done:
+            self.ready.append(lambda: self._give_up(is_lost))
             super().cancel()
-            self.given_up_at = 1 + self._model.delivered
-            if is_lost and self.row.child:
-                self._model.world.lose(self.row.child)
+
+    def _give_up(self, is_lost: bool) -> None:
+        """Be taken down as given up: when the code is told that it is cancelled, a select around it may have been won by then."""
+        self.given_up_at = 1 + self._model.delivered
+        if self.row.child and (is_lost or any(contest.is_won for contest in self._contests)):
+            self._model.world.lose(self.row.child)
 
 
 # ---------------------------------------------------------------- the oracle's runs
@@ -203,13 +258,13 @@ class Model:
     def __init__(self, world: World, number: int, run_id: str, program: Operation, at: str, retries: int) -> None:
         self.world, self.number, self.run_id = world, number, run_id
         self._program, self._at, self._retries = program, at, retries
-        self.ready: deque[Callable[[], None]] = deque()
+        self.ready: Ready = deque()
+        self.contests: tuple[Contest, ...] = ()  # of the coroutine that moves
         self.memos: dict[str, Asked] = {}  # by place
         self.attempt = 0
         self.branch = 1
         self.is_cancelled = False
         self.is_lost = False  # its parent needs it no more, so it is cancelled unless it ends before
-        self.is_continued = False
         self.round = 0  # how often it was continued as new
         self._mail_before: dict[tuple[str, int], int] = {}  # how many events the mailboxes of earlier histories have given
         self._cancelled_with: set[int] = set()  # nodes whose children it was waiting for then
@@ -221,20 +276,26 @@ class Model:
         self._asked_before: dict[int, int] = {}  # node -> the next node when its outcome was delivered
         self._position = 0  # in the run's completions
         self._mail_given: dict[tuple[str, int], int] = {}
-        self.is_continued = False
         self.ready.clear()
-        self._main = Coroutine(self, self._program.oracle(self, self._at))
+        self.contests = ()
+        self._is_left = False
+        self._main = self.spawn(self._program.oracle(self, self._at))
+        self._main.when_done(lambda: self.ready.append(self._leave))
         self._move()
-        if self.is_continued:  # without having asked anything
+        if self._main.is_continued:  # without having asked anything
             self._go_on()
 
     def _move(self) -> None:
-        while self.ready and not self._main.is_done:
+        while self.ready and not self._is_left:
             self.ready.popleft()()
 
-    def spawn(self, steps: Steps) -> Coroutine:
+    def _leave(self) -> None:
+        """Be left by the engine, which is told of the end as everybody is: two turns after it."""
+        self._is_left = True
+
+    def spawn(self, steps: Steps, *contest: Contest) -> Coroutine:
         """Start a coroutine, as `asyncio.create_task` does."""
-        return Coroutine(self, steps)
+        return Coroutine(self, steps, (*self.contests, *contest))
 
     def owner(self, node: int) -> int:
         """Give the branch that has a node."""
@@ -332,7 +393,7 @@ class Model:
 
     def _go_on(self) -> None:
         """Begin again, where the program was continued as new or has an attempt left."""
-        if self.is_continued:
+        if self._main.is_continued:
             self._mail_before |= self._mail_given
             self._kept, self.attempt, self.branch, self.round = {}, 0, self.branch + 1, self.round + 1
             self._begin()
@@ -362,7 +423,7 @@ class Model:
 
     def _is_lost(self, asked: Asked) -> bool:
         """Whether the program gave a wait up, so that nothing will satisfy it any more."""
-        return asked.is_cancelled and not asked.row.child and self._is_open(asked)
+        return asked.given_up_at > 0 and not asked.row.child and self._is_open(asked)
 
     def _is_open(self, asked: Asked) -> bool:
         row = self.world.rows[self.number].get((self.owner(asked.row.node), asked.row.node))
@@ -407,6 +468,7 @@ class Model:
         self.is_cancelled = True
         self._cancelled_with = {node for node, asked in self.asks.items() if asked.row.child and not asked.is_done}
         self._main.cancel()
+        self._move()
 
     def edit(self, program: Operation) -> None:
         """Be replayed with another program, which asks the same so far."""
@@ -436,12 +498,16 @@ class Model:
     def reset(self, cut: int) -> None:
         """Ask a node and all after it afresh; children that are not kept are cancelled."""
         is_over = self.is_ended and self._main.error is None and not self.is_cancelled
+        rows = self.world.rows[self.number]
+        undone = [row.seq for (where, node), row in rows.items() if node >= cut and where == self.owner(node) and row.seq]
+        undone_from = min(undone, default=None)
         kept = [
             (node, asked)
             for node, asked in self.asks.items()
             if node < cut
             and node not in self._cancelled_with
             and not self._is_lost(asked)
+            and not self._was_lost_after(asked, undone_from)
             and not (is_over and self._is_open(asked) and not asked.row.child)
         ]
         children = {asked.row.child for _, asked in kept}
@@ -451,6 +517,13 @@ class Model:
         self.branch += 1
         self.is_cancelled, self._cancelled_with = False, set()
         self._begin()
+
+    def _was_lost_after(self, asked: Asked, undone_from: int | None) -> bool:
+        """Whether a child was given up and cancelled for what a reset undoes."""
+        if undone_from is None or asked.given_up_at <= undone_from or not self.world.is_cancelled(asked.row.child):
+            return False
+        row = self.world.rows[self.number][self.owner(asked.row.node), asked.row.node]
+        return row.seq is None or row.error is not None
 
     def check(self) -> None:
         """Compare with the log, all being at rest."""

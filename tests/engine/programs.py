@@ -17,7 +17,21 @@ from typing import Any, Protocol
 from durable_nb import DurableContext, SleepCondition, TaskRunError, UserEventCondition, or_
 from durable_nb.errors import FailedTaskRunExceptionGroup
 from durable_nb.tasks.task import Task
-from tests.engine.oracle import CHILD_RETRIES, STEP_RETRIES, All, Asked, Continued, FailedError, First, Model, Row, Steps
+from tests.engine.oracle import (
+    CHILD_RETRIES,
+    STEP_RETRIES,
+    All,
+    Asked,
+    CancelledError,
+    Contest,
+    Continued,
+    Ended,
+    FailedError,
+    First,
+    Model,
+    Row,
+    Steps,
+)
 
 
 class Operation(Protocol):
@@ -230,7 +244,14 @@ class Bulk:
     def oracle(self, model: Model, at: str) -> Steps:
         places = [f"{at}.{place}" for place in range(self.number)]
         asked = [model.ask("child", f'child {{"at":"{place}"', due=lambda row: True) for place in places]
-        yield All(asked)
+        try:
+            for one in asked:
+                if not one.is_done:
+                    yield one
+        except CancelledError as cancel:
+            for one in asked:
+                one.cancel(is_lost=cancel.is_lost)
+            raise
         return [f"child {place}" for place in places]
 
 
@@ -278,7 +299,12 @@ class Map:
                 begun += 1
             if not running:
                 break
-            place = list(running)[(yield First(list(running.values())))]
+            try:
+                place = list(running)[(yield First(list(running.values())))]
+            except CancelledError as cancel:
+                for asked in running.values():
+                    asked.cancel(is_lost=cancel.is_lost)
+                raise
             error = running.pop(place).error
             if error is None:
                 succeeded[place] = f"child {at}.{place}"
@@ -403,9 +429,16 @@ class Race:
 
     def oracle(self, model: Model, at: str) -> Steps:
         tasks = [model.spawn(part.oracle(model, f"{at}.{place}")) for place, part in enumerate(self.parts)]
-        winner = yield First(tasks)
+        try:
+            yield First(tasks)
+            winner = next(place for place, task in enumerate(tasks) if task.is_done)
+        except CancelledError as cancel:
+            for task in tasks:
+                task.cancel(is_lost=cancel.is_lost)
+            raise
         for task in tasks:
             task.cancel()
+        yield Ended(tasks)
         return [winner, tasks[winner].result()]
 
 
@@ -421,10 +454,19 @@ class Select:
         )
 
     def oracle(self, model: Model, at: str) -> Steps:
-        tasks = [model.spawn(part.oracle(model, f"{at}.{place}")) for place, part in enumerate(self.parts)]
-        winner = yield First(tasks)
+        contest = Contest()
+        tasks = [model.spawn(part.oracle(model, f"{at}.{place}"), contest) for place, part in enumerate(self.parts)]
+        try:
+            winner = yield First(tasks)
+        except CancelledError as cancel:
+            for task in tasks:
+                task.cancel(is_lost=cancel.is_lost)
+            yield Ended(tasks)
+            raise
+        contest.is_won = tasks[winner].error is None
         for task in tasks:
-            task.cancel(is_lost=tasks[winner].error is None)
+            task.cancel(is_lost=contest.is_won)
+        yield Ended(tasks)
         return [f"part{winner}", tasks[winner].result()]
 
 
@@ -445,10 +487,11 @@ class Group:
     def oracle(self, model: Model, at: str) -> Steps:
         tasks = [model.spawn(part.oracle(model, f"{at}.{place}")) for place, part in enumerate(self.parts)]
         try:
-            values = yield All(tasks)
-        except FailedError:
+            values = yield All(tasks, is_owner=False)
+        except (FailedError, CancelledError) as error:
             for task in tasks:
-                task.cancel()
+                task.cancel(is_lost=isinstance(error, CancelledError) and error.is_lost)
+            yield Ended(tasks)
             raise
         return values
 

@@ -513,3 +513,44 @@ def test_the_engine_and_the_oracle_agree(program: Operation, first: Action | Non
         for action in then:
             drive.do(action)
         drive.finish()
+
+
+NOTHING = Map(fails=(0,), at_once=1, spared=1)  # asks nothing and is done where it is begun
+
+
+@pytest.mark.parametrize("always_replay", [False, True])
+@pytest.mark.parametrize(
+    "program",
+    [
+        Race((Series((NOTHING,)), Gather((Event("a"),)))),
+        Race((NOTHING, Gather((Gather((Event("a"),)),)))),
+        Group((Event("a"), Race((NOTHING, Gather((Now(),)))))),
+        Group((Stumble(), Race((NOTHING, Gather((Event("a"),)))))),
+        Group((Rethrow(Memo(), Event("a")), Race((NOTHING, Gather((Event("b"),)))))),
+        Gather((Series((Race((NOTHING, Event("a"))), Event("b"))), Gather((Gather((Event("c"),)),)))),
+        Gather((Series((Select((NOTHING, Group((Sub(Event("a")),)))), Event("b"))), Gather((Select((Event("c"),)),)))),
+        Gather((Series((Race((NOTHING, Select((Child(), Race((Bulk(2), Now())))))), Event("b"))), Gather((Group((Ask(),)),)))),
+    ],
+)
+def test_what_asks_nothing_wins_at_the_same_turn_live_and_replayed(program: Operation, always_replay: bool) -> None:
+    with driven(program, always_replay=always_replay) as drive:
+        drive.compare()
+        for action in (Crash(0), Restore(), Push("a"), Replay()):
+            drive.do(action)
+        drive.finish()
+
+
+@pytest.mark.parametrize("program", [Select((Gather((Sleep(0),)), Sub(Event("a")))), Select((Sub(Event("a")), Event("b")))])
+def test_a_child_that_lost_to_what_a_reset_undoes_is_made_anew(program: Operation) -> None:
+    with driven(program) as drive:
+        for action in (Push("b"), Reset(1), Crash(0)):
+            drive.do(action)
+        drive.finish()
+        assert drive.h.durable.runs.get(drive.ref).status == "COMPLETED"
+
+
+@pytest.mark.parametrize("first", [Stumble(), Child(2)])
+def test_a_child_that_an_error_gave_up_is_cancelled_when_the_retry_wins_without_it(first: Operation) -> None:
+    with driven(Select((first, Sub(Event("a"))))) as drive:
+        drive.compare()
+        assert [item.status for item in drive.h.durable.runs.list(task="sub", include_children=True)] == ["CANCELLED"]
