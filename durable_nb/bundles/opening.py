@@ -31,7 +31,7 @@ from durable_nb.log.queue import as_claim
 from durable_nb.log.records import RunView
 from durable_nb.log.versions import RETURNED
 from durable_nb.views.detail import detail_of
-from durable_nb.views.text import RunDetail, run_history
+from durable_nb.views.text import RunDetail, plain, run_history
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -89,12 +89,7 @@ class Bundle:
         return run_history(self.read(self._detail))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from rich.console import Console
-
-        console = Console(record=True, file=open(os.devnull, "w"), width=120)  # noqa: SIM115, PTH123
-        with console.file:
-            console.print(self.__rich__())
-        return {"text/plain": console.export_text()}
+        return {"text/plain": plain(self.__rich__())}
 
     def __getattr__(self, name: str) -> Any:
         if name in ("runs", "event", "inbox", "engine", "upkeep", "queue", "cron", "scheduled"):

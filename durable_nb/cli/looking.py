@@ -129,16 +129,13 @@ def log_(
 
 def _follow(connection: sqlite3.Connection, view: RunView, *, as_json: bool) -> None:
     """Print lines as they come."""
-    after = 0
-    while True:
-        is_ended = reads.find_run(connection, view.id).is_ended  # read first, so that no line is missed
-        found = lines.list_after(connection, view.number, after, limit=PAGE)
+    after, is_over = 0, False
+    while not is_over:
+        found, is_over = lines.list_further(connection, view.number, after, limit=PAGE)
         for seq, line in found:
             print(dumps(asdict(line)) if as_json else run_line(line), flush=True)
             after = seq
-        if not found:
-            if is_ended:
-                return
+        if not found and not is_over:
             time.sleep(FOLLOW_SECONDS)
 
 

@@ -122,9 +122,7 @@ class RunLines:
         """Give further lines, and whether none will follow; after a short wait, where there are none yet."""
 
         def read(connection: sqlite3.Connection) -> tuple[list[tuple[int, lines.Line]], bool]:
-            is_ended = connection.execute(lines.IS_ENDED, (number,)).fetchone()[0]  # first, so that no line is missed
-            said = lines.list_after(connection, number, after, limit=PAGE)
-            return said, bool(is_ended) and len(said) < PAGE
+            return lines.list_further(connection, number, after, limit=PAGE)
 
         engine = self._host.engine
         said, is_over = await self._host.aio_call(lambda: engine.reader.run(read))

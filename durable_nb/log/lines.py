@@ -45,6 +45,13 @@ def list_after(connection: sqlite3.Connection, number: int, after: int, *, limit
     return [(row[0], Line(*row[1:])) for row in connection.execute(AFTER, (number, after, limit))]
 
 
+def list_further(connection: sqlite3.Connection, number: int, after: int, *, limit: int) -> tuple[list[tuple[int, Line]], bool]:
+    """Give the lines after a sequence number, as `list_after`, and whether none will follow: the run has ended, these are all."""
+    is_ended = bool(connection.execute(IS_ENDED, (number,)).fetchone()[0])  # first, so that no line is missed
+    said = list_after(connection, number, after, limit=limit)
+    return said, is_ended and len(said) < limit
+
+
 def count_lines(connection: sqlite3.Connection, number: int) -> int:
     """Give how many lines a run's log has."""
     return int(connection.execute(COUNT, (number,)).fetchone()[0])
